@@ -1,0 +1,65 @@
+package control
+
+import "github.com/transferpy/transferpy/sdk"
+
+// Phase is how far a member is. A member only moves forward in this order,
+// or to PhaseFailed.
+type Phase string
+
+// The phases.
+const (
+	PhasePrepared  Phase = "prepared"
+	PhaseLinking   Phase = "linking"   // links are being made
+	PhaseReady     Phase = "ready"     // all its links are proven
+	PhaseMoving    Phase = "moving"    // reading and sending, or receiving and writing
+	PhaseReadDone  Phase = "read-done" // source: nothing is read any more; target: it lacks nothing
+	PhaseVerifying Phase = "verifying"
+	PhaseVerified  Phase = "verified" // waits for commit
+	PhaseCommitted Phase = "committed"
+	PhaseFailed    Phase = "failed"
+	PhaseEnded     Phase = "ended" // undone or stopped; nothing of it is left
+)
+
+// Status is an agent's state.
+type Status struct {
+	// Change grows with every change that the controller wants to know at
+	// once (a phase, an error, a source-done undo); never with progress.
+	Change  uint64         `json:"change"`
+	Members []MemberStatus `json:"members,omitempty"`
+	// Undos lists what is still to be undone, newest last.
+	Undos []UndoStatus `json:"undos,omitempty"`
+	Ended bool         `json:"ended,omitempty"` // this is the agent's last answer
+}
+
+// UndoStatus is an undo record's state.
+type UndoStatus struct {
+	ID    string     `json:"id"`
+	What  string     `json:"what"`
+	Done  bool       `json:"done"`
+	Error *sdk.Error `json:"error,omitempty"` // of the last attempt; it stays to be done
+}
+
+// MemberStatus is a member's state and progress.
+type MemberStatus struct {
+	Name     string     `json:"name"`
+	Phase    Phase      `json:"phase"`
+	Entries  int64      `json:"entries"`
+	Files    int64      `json:"files"`
+	Bytes    int64      `json:"bytes"`             // uncompressed: read, or written
+	Wire     int64      `json:"wire"`              // bytes sent to the successor, or received, as framed
+	Checked  int64      `json:"checked,omitempty"` // bytes read back
+	Total    int64      `json:"total,omitempty"`   // bytes expected, once known; 0: unknown
+	Root     string     `json:"root,omitempty"`    // hex digest over the manifest, once known
+	Peer     string     `json:"peer,omitempty"`    // address at which the successor was reached
+	Warnings []Warning  `json:"warnings,omitempty"`
+	Paths    []sdk.Raw  `json:"paths,omitempty"` // published, after commit
+	Error    *sdk.Error `json:"error,omitempty"`
+}
+
+// Warning is something that was not preserved or not as expected; said once,
+// with a count.
+type Warning struct {
+	What    string  `json:"what"` // "sockets are not copied"
+	Count   int64   `json:"count"`
+	Example sdk.Raw `json:"example"` // one path
+}

@@ -1,0 +1,3 @@
+module github.com/transferpy/transferpy
+
+go 1.25.0

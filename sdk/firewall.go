@@ -1,0 +1,54 @@
+package sdk
+
+import (
+	"context"
+	"time"
+)
+
+// Firewall opens a hole on a target for the time of a transfer.
+type Firewall interface {
+	Plugin
+
+	// Detect says what filters on each host. Read-only: host.Change is
+	// refused.
+	Detect(ctx context.Context, hosts []string, host Host) ([]Filter, error)
+
+	// Open lets the sources of each hole reach its port: in front of what
+	// drops, in every chain that drops, tagged with transfer id and expiry.
+	// Idempotent: the same hole again makes one rule, with the later expiry.
+	// Each rule goes through host.Change with its undo.
+	Open(ctx context.Context, transferID string, holes []Hole, host Host) ([]Rule, error)
+
+	// Close removes the rules; succeeds when they are gone already.
+	Close(ctx context.Context, transferID string, rules []Rule, host Host) error
+
+	// Sweep removes tagged rules that are past their expiry by the host's
+	// own clock, or whose agent's directory exists there with no living
+	// lock; never a living one of another control host.
+	Sweep(ctx context.Context, hosts []string, host Host) ([]Rule, error)
+}
+
+// Filter is what Detect found on a host.
+type Filter struct {
+	Host    string
+	Filters bool   // something drops or rejects incoming connections
+	What    string // "iptables (nf_tables): INPUT policy DROP"
+	Why     string // how it was seen
+	Err     *Error
+}
+
+// Hole is a port of a host that addresses are to reach.
+type Hole struct {
+	Host    string
+	Port    int
+	Sources []string // literal addresses, IPv4 or IPv6
+	Expiry  time.Time
+}
+
+// Rule is a rule that Open made or Sweep removed.
+type Rule struct {
+	Host   string
+	ID     string // the firewall's own name for it
+	Text   string // as its tool prints it
+	Expiry time.Time
+}
