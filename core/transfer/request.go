@@ -1,0 +1,62 @@
+// Package transfer runs one transfer from the control host: preflight, plan,
+// run, verify, commit, undo. It reaches the hosts through core/remote and
+// knows nothing of command lines or terminals.
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// Request is one transfer as it was asked for, complete and validated. It is
+// stored in the journal and holds no secrets.
+type Request struct {
+	Source  Endpoint   `json:"source"`
+	Targets []Endpoint `json:"targets"`
+
+	Mode     string `json:"mode"`     // plugin name
+	Firewall string `json:"firewall"` // plugin name; "auto" is a later issue
+	Port     int    `json:"port"`     // 0: choose
+
+	Compress   bool                `json:"compress"`
+	Codec      string              `json:"codec"`
+	CodecLevel int                 `json:"codec_level,omitempty"`
+	Encrypt    bool                `json:"encrypt"`
+	Verify     control.VerifyLevel `json:"verify"`
+	StopSlave  bool                `json:"stop_slave,omitempty"`
+	Owner      string              `json:"owner"`
+	LimitRate  int64               `json:"limit_rate,omitempty"` // bytes a second
+	LimitRead  int64               `json:"limit_read,omitempty"`
+	Nice       bool                `json:"nice,omitempty"`
+
+	DataNetworks   []string      `json:"data_networks,omitempty"`
+	RetryFor       time.Duration `json:"retry_for"`
+	ControlLostFor time.Duration `json:"control_lost_for"`
+	LinkTimeout    time.Duration `json:"link_timeout"`
+	KeepPartial    bool          `json:"keep_partial,omitempty"`
+	ForceLive      bool          `json:"force_live,omitempty"`
+	DryRun         bool          `json:"dry_run,omitempty"`
+	Reason         string        `json:"reason,omitempty"`
+
+	// PluginConfig is what the plugins were configured with, by
+	// "KIND/NAME": raw text values, secrets as references only.
+	PluginConfig map[string]map[string][]string `json:"plugin_config,omitempty"`
+}
+
+// Endpoint is one end as the operator wrote it.
+type Endpoint struct {
+	Executor string  `json:"executor"` // plugin name; "local" for localhost
+	Host     string  `json:"host"`
+	Path     sdk.Raw `json:"path"`
+}
+
+// Plugins gives the transfer its plugins, described, checked and configured.
+// pluginhost.Host implements it. The context bounds the start only.
+type Plugins interface {
+	Executor(ctx context.Context, name string) (sdk.Executor, sdk.Description, error)
+	Mode(ctx context.Context, name string) (sdk.Mode, sdk.Description, error)
+	Firewall(ctx context.Context, name string) (sdk.Firewall, sdk.Description, error)
+}
