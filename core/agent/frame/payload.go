@@ -1,0 +1,78 @@
+package frame
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// FileDigest is one file's digest as the source read it.
+type FileDigest struct {
+	Entry uint64
+	Size  uint64
+	Sum   [32]byte
+}
+
+const fileDigestLen = 8 + 8 + 32
+
+// MaxFileDigests is how many one TypeDigests frame carries.
+const MaxFileDigests = 16384
+
+// AppendFileDigest appends a record of a TypeDigests payload.
+func AppendFileDigest(b []byte, d FileDigest) []byte {
+	b = binary.BigEndian.AppendUint64(b, d.Entry)
+	b = binary.BigEndian.AppendUint64(b, d.Size)
+	return append(b, d.Sum[:]...)
+}
+
+// FileDigests parses a TypeDigests payload.
+func FileDigests(p []byte) ([]FileDigest, error) {
+	if len(p)%fileDigestLen != 0 || len(p) > MaxFileDigests*fileDigestLen {
+		return nil, fmt.Errorf("frame: digests of %d bytes", len(p))
+	}
+	out := make([]FileDigest, 0, len(p)/fileDigestLen)
+	for ; len(p) > 0; p = p[fileDigestLen:] {
+		d := FileDigest{Entry: binary.BigEndian.Uint64(p), Size: binary.BigEndian.Uint64(p[8:])}
+		copy(d.Sum[:], p[16:])
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// PassEnd is the explicit end of a pass. A stream without it is cut.
+type PassEnd struct {
+	Entries uint64
+	Files   uint64 // regular files
+	Bytes   uint64 // their content
+	Root    [32]byte
+}
+
+const passEndLen = 3*8 + 32
+
+// Append appends the payload of a TypePassEnd frame.
+func (e PassEnd) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, e.Entries)
+	b = binary.BigEndian.AppendUint64(b, e.Files)
+	b = binary.BigEndian.AppendUint64(b, e.Bytes)
+	return append(b, e.Root[:]...)
+}
+
+// ParsePassEnd parses the payload of a TypePassEnd frame.
+func ParsePassEnd(p []byte) (PassEnd, error) {
+	if len(p) != passEndLen {
+		return PassEnd{}, fmt.Errorf("frame: a pass end of %d bytes", len(p))
+	}
+	e := PassEnd{
+		Entries: binary.BigEndian.Uint64(p),
+		Files:   binary.BigEndian.Uint64(p[8:]),
+		Bytes:   binary.BigEndian.Uint64(p[16:]),
+	}
+	copy(e.Root[:], p[24:])
+	return e, nil
+}
+
+// NeedRange is a run of pieces of one entry that a target lacks.
+type NeedRange struct {
+	Entry uint64 `json:"entry"`
+	Piece uint64 `json:"piece"` // the first
+	Count uint64 `json:"count"`
+}
