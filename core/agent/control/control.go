@@ -48,6 +48,12 @@ type Request struct {
 	// Wait is how long the answer may take when there is nothing new to
 	// tell (start, do, status, begin, commit, stop). 0: answer at once.
 	Wait time.Duration `json:"wait,omitempty"`
+	// Until, with Wait, makes the answer wait for this phase instead of for
+	// any change: it comes when each member of the agent is at least that
+	// far, when one has failed, when the agent has ended, or when Wait is
+	// over, whichever is first; Seen does not matter then. So a short job is
+	// told in one answer, with its roots in it.
+	Until Phase `json:"until,omitempty"`
 	// Seen is, for each agent, the Change of the last status that the
 	// controller has; an agent with a newer one answers at once.
 	Seen map[string]uint64 `json:"seen,omitempty"`

@@ -3,7 +3,7 @@ package control
 import "github.com/transferpy/transferpy/sdk"
 
 // Phase is how far a member is. A member only moves forward in this order,
-// or to PhaseFailed.
+// or to PhaseFailed. A source is verified when every target is or has failed.
 type Phase string
 
 // The phases.
@@ -19,6 +19,17 @@ const (
 	PhaseFailed    Phase = "failed"
 	PhaseEnded     Phase = "ended" // undone or stopped; nothing of it is left
 )
+
+// phaseOrder ranks the phases; PhaseFailed is reached from anywhere and lies
+// beyond all of them, so that nobody waits for a member that has failed.
+var phaseOrder = map[Phase]int{
+	PhasePrepared: 1, PhaseLinking: 2, PhaseReady: 3, PhaseMoving: 4, PhaseReadDone: 5,
+	PhaseVerifying: 6, PhaseVerified: 7, PhaseCommitted: 8, PhaseEnded: 9, PhaseFailed: 10,
+}
+
+// AtLeast reports whether a member in phase p is as far as q, or past
+// reaching it because it has failed or ended. An unknown phase is never far.
+func (p Phase) AtLeast(q Phase) bool { return phaseOrder[p] > 0 && phaseOrder[p] >= phaseOrder[q] }
 
 // Status is an agent's state.
 type Status struct {
