@@ -1,0 +1,151 @@
+package codec
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// payloads are frames' contents from empty to the largest, from all alike to
+// random.
+func payloads() map[string][]byte {
+	random := make([]byte, 1<<20)
+	rng := rand.NewChaCha8([32]byte{1})
+	_, _ = rng.Read(random)
+	return map[string][]byte{
+		"empty":   {},
+		"byte":    {7},
+		"short":   []byte("transferpy"),
+		"zeros":   make([]byte, 1<<20),
+		"largest": make([]byte, MaxRaw),
+		"text":    []byte(strings.Repeat("INSERT INTO page VALUES (42,'Main_Page');\n", 20000)),
+		"random":  random,
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, name := range Names() {
+		c, err := ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, src := range payloads() {
+			var buf []byte
+			id, payload := Compress(c, buf, src)
+			if what == "random" && id != Stored {
+				t.Errorf("%s: random bytes are not stored", name)
+			}
+			if what == "text" && name != NameNone && (id == Stored || len(payload) > len(src)/2) {
+				t.Errorf("%s: text is not compressed: id %d, %d of %d bytes", name, id, len(payload), len(src))
+			}
+			got, err := Decompress(id, nil, payload, len(src))
+			if err != nil || !bytes.Equal(got, src) {
+				t.Errorf("%s, %s: %v; %d bytes instead of %d", name, what, err, len(got), len(src))
+			}
+			direct, err := c.Decode(nil, c.Encode(nil, src), len(src))
+			if err != nil || !bytes.Equal(direct, src) {
+				t.Errorf("%s, %s: without Compress: %v", name, what, err)
+			}
+		}
+	}
+}
+
+func TestReusesMemory(t *testing.T) {
+	src := payloads()["text"]
+	for _, name := range []string{NameMinLZ, NameZstd} {
+		c, _ := ByName(name)
+		enc, dec := make([]byte, 0, 2*len(src)), make([]byte, 0, len(src))
+		out := c.Encode(enc, src)
+		got, err := c.Decode(dec, out, len(src))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if &out[0] != &enc[:1][0] || &got[0] != &dec[:1][0] {
+			t.Errorf("%s makes new memory although there is enough", name)
+		}
+	}
+}
+
+func TestDecodeRefusesWrongLength(t *testing.T) {
+	src := payloads()["text"]
+	for _, name := range Names() {
+		c, _ := ByName(name)
+		out := c.Encode(nil, src)
+		for _, rawLen := range []int{-1, 0, len(src) - 1, len(src) + 1, MaxRaw + 1, 1 << 40} {
+			if _, err := c.Decode(nil, out, rawLen); err == nil {
+				t.Errorf("%s takes %d bytes as %d", name, len(src), rawLen)
+			}
+		}
+	}
+	if _, err := Decompress(Stored, nil, src, len(src)-1); err == nil {
+		t.Error("a stored frame of another length is taken")
+	}
+}
+
+func TestSaves(t *testing.T) {
+	for _, c := range []struct {
+		raw, encoded int
+		want         bool
+	}{{100, 94, true}, {100, 95, false}, {1 << 20, 1 << 19, true}, {10, 9, true}, {10, 10, false}, {0, 0, true}} {
+		if got := Saves(c.raw, c.encoded); got != c.want {
+			t.Errorf("Saves(%d, %d) = %v", c.raw, c.encoded, got)
+		}
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	if _, err := ByName("lzma"); err == nil || !strings.Contains(err.Error(), "zstd") {
+		t.Errorf("the error names no known codec: %v", err)
+	}
+	if _, err := Decompress(200, nil, nil, 0); err == nil {
+		t.Error("an unknown id is taken")
+	}
+}
+
+// FuzzDecode: whatever comes, a decoder returns exactly what was asked for
+// or an error, makes no more memory than that, and never panics.
+func FuzzDecode(f *testing.F) {
+	for what, src := range payloads() {
+		if what == "largest" {
+			continue
+		}
+		for _, id := range []ID{Stored, MinLZ, Zstd} {
+			c, _ := ByID(id)
+			f.Add(byte(id), c.Encode(nil, src[:min(len(src), 4096)]), min(len(src), 4096))
+		}
+	}
+	f.Fuzz(func(t *testing.T, id byte, payload []byte, rawLen int) {
+		if rawLen > 1<<20 {
+			rawLen %= 1 << 20
+		}
+		out, err := Decompress(ID(id%4), nil, payload, rawLen)
+		if err == nil && len(out) != rawLen {
+			t.Fatalf("%d bytes instead of %d", len(out), rawLen)
+		}
+		if cap(out) > 2*rawLen+4096 && ID(id%4) != Stored {
+			t.Fatalf("%d bytes of memory for a frame of %d", cap(out), rawLen)
+		}
+	})
+}
+
+func BenchmarkCodecs(b *testing.B) {
+	src := payloads()["text"][:512<<10]
+	for _, name := range []string{NameMinLZ, NameZstd} {
+		c, _ := ByName(name)
+		enc := c.Encode(nil, src)
+		b.Run(name+"/encode", func(b *testing.B) {
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				enc = c.Encode(enc, src)
+			}
+		})
+		b.Run(name+"/decode", func(b *testing.B) {
+			b.SetBytes(int64(len(src)))
+			var dec []byte
+			for b.Loop() {
+				dec, _ = c.Decode(dec, enc, len(src))
+			}
+		})
+	}
+}
