@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// cable builds the switch and joins every host to it.
+func (l *Lab) cable(ctx context.Context) error {
+	var b strings.Builder
+	b.WriteString("link add br0 type bridge\nlink set br0 up\n")
+	for _, h := range l.Hosts {
+		fmt.Fprintf(&b, "link add %s type veth peer name eth0 netns %d\n", h.Link, h.PID)
+		fmt.Fprintf(&b, "link set %s master br0 up\n", h.Link)
+	}
+	if err := ipBatch(ctx, &l.Hub, b.String()); err != nil {
+		return err
+	}
+	for i := range l.Hosts {
+		h := &l.Hosts[i]
+		text := fmt.Sprintf("link set eth0 up\naddr add %s/24 dev eth0\n", h.IPv4)
+		if h.IPv6 != "" {
+			// Without waiting for others to object: nobody else is there.
+			text += fmt.Sprintf("addr add %s/64 dev eth0 nodad\n", h.IPv6)
+		}
+		if err := ipBatch(ctx, h, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ipBatch(ctx context.Context, h *Host, text string) error {
+	cmd := inNetwork(ctx, h, "ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip on %s: %w: %s (asked for: %s)", h.Name, err, out, text)
+	}
+	return nil
+}
+
+// inNetwork is a command of the machine in the network of a host.
+func inNetwork(ctx context.Context, h *Host, argv ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(h.PID), "--net", "--"}, argv...)...)
+}
+
+// Cut takes a host off the network: packets to and from it are lost without
+// an answer. Its addresses and processes stay.
+func (l *Lab) Cut(host string) error { return l.link(host, "down") }
+
+// Mend undoes Cut.
+func (l *Lab) Mend(host string) error { return l.link(host, "up") }
+
+func (l *Lab) link(host, state string) error {
+	h, err := l.Host(host)
+	if err != nil {
+		return err
+	}
+	return ipBatch(context.Background(), &l.Hub, fmt.Sprintf("link set %s %s\n", h.Link, state))
+}
+
+// Cap limits what a host sends and receives, each to rate, as tc(8) writes it
+// ("200mbit"); an empty rate removes the limit.
+func (l *Lab) Cap(host, rate string) error {
+	h, err := l.Host(host)
+	if err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		at   *Host
+		link string
+	}{{&l.Hub, h.Link}, {h, "eth0"}} {
+		argv := []string{"tc", "qdisc", "replace", "dev", end.link, "root", "tbf", "rate", rate, "burst", "64kb", "latency", "50ms"}
+		if rate == "" {
+			argv = []string{"tc", "qdisc", "replace", "dev", end.link, "root", "pfifo"}
+		}
+		if out, err := inNetwork(context.Background(), end.at, argv...).CombinedOutput(); err != nil {
+			return fmt.Errorf("limit %s to %q: %w: %s", host, rate, err, out)
+		}
+	}
+	return nil
+}
