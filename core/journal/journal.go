@@ -1,0 +1,287 @@
+// Package journal keeps, on the control host's disk, what a transfer has
+// acquired on other hosts and what is to be undone there: one file a
+// transfer, written before the thing it tells of is done.
+//
+// A journal is a file ID.journal of JSON lines, 0600, in a directory closed
+// to others. Its first line is the header; every further line is one Record.
+// The process that runs the transfer holds an flock on the file for as long
+// as it lives, so a journal without a lock belongs to nobody.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// Version is the version of the file; one of another version is refused.
+const Version = 1
+
+const suffix = ".journal"
+
+// Header is the first line: what was asked for, by whom and when.
+type Header struct {
+	V        int       `json:"v"`
+	Transfer string    `json:"transfer"`
+	UID      int       `json:"uid"`
+	PID      int       `json:"pid"` // of the process that made it
+	Program  string    `json:"program,omitempty"`
+	Created  time.Time `json:"created"`
+	// Request is the transfer's request as its package stores it; no
+	// secrets.
+	Request json.RawMessage `json:"request"`
+}
+
+// Host is a host that the transfer touches: how to reach its agent again.
+type Host struct {
+	Executor string  `json:"executor"`
+	Host     string  `json:"host"`
+	Program  sdk.Raw `json:"program"`             // the agent's file there
+	StateDir sdk.Raw `json:"state_dir,omitempty"` // where messages may be put
+	Instance string  `json:"instance,omitempty"`
+	Agent    string  `json:"agent,omitempty"` // once prepared
+}
+
+// Undo is an undo record that an agent was given.
+type Undo struct {
+	Host  string   `json:"host"`
+	Agent string   `json:"agent"`
+	Undo  sdk.Undo `json:"undo"`
+}
+
+// Outcome is how the transfer ended.
+type Outcome struct {
+	ExitCode int             `json:"exit_code"`
+	Error    *sdk.Error      `json:"error,omitempty"`
+	Report   json.RawMessage `json:"report,omitempty"` // as its package stores it
+}
+
+// Owner is a process that has taken the journal, with the control generation
+// that it speaks with.
+type Owner struct {
+	PID        int       `json:"pid"`
+	Generation uint64    `json:"generation"`
+	Time       time.Time `json:"time"`
+}
+
+// Record is one line after the header. Exactly one field is set.
+type Record struct {
+	Owner   *Owner   `json:"owner,omitempty"`
+	Hosts   []Host   `json:"hosts,omitempty"` // replaces those of the same name
+	Undo    *Undo    `json:"undo,omitempty"`
+	Phase   string   `json:"phase,omitempty"`
+	Outcome *Outcome `json:"outcome,omitempty"`
+	// Ended says that nothing of the transfer is left on any host.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// Journal is an open journal whose lock this process holds. Its methods may
+// be called from several goroutines at once.
+type Journal struct {
+	path string
+
+	mu    sync.Mutex
+	file  *os.File
+	state *State
+}
+
+// Create makes the journal of a new transfer, takes its lock and writes the
+// header and the first owner, generation 1. It fails with sdk.KindExists if
+// the transfer has a journal already. The caller closes the journal.
+func Create(dir, id, program string, request json.RawMessage) (*Journal, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, id+suffix)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fileError(path, "create the journal", err)
+	}
+	j := &Journal{path: path, file: file, state: &State{Header: Header{
+		V: Version, Transfer: id, UID: os.Getuid(), PID: os.Getpid(), Program: program,
+		Created: time.Now().UTC(), Request: request,
+	}}}
+	if err := j.begin(dir); err != nil {
+		file.Close()
+		os.Remove(path)
+		return nil, fileError(path, "begin the journal", err)
+	}
+	return j, nil
+}
+
+func (j *Journal) begin(dir string) error {
+	if err := lock(j.file); err != nil {
+		return err
+	}
+	line, err := encodeLine(j.state.Header)
+	if err != nil {
+		return err
+	}
+	if _, err := j.file.Write(line); err != nil {
+		return err
+	}
+	if err := j.Add(Record{Owner: &Owner{PID: os.Getpid(), Generation: 1, Time: time.Now().UTC()}}); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// Takeover opens the journal of a transfer whose process has died, takes its
+// lock, cuts off a torn last line and raises the control generation. It is
+// refused while a living process holds the lock (sdk.KindExists, naming its
+// pid) and where the file belongs to another user.
+func Takeover(dir, id string) (*Journal, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, id+suffix)
+	file, err := openOwned(path, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{path: path, file: file}
+	if err := j.takeover(id); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *Journal) takeover(id string) error {
+	locked := lock(j.file)
+	for try := 0; try < 4 && errors.Is(locked, syscall.EWOULDBLOCK); try++ {
+		time.Sleep(20 * time.Millisecond) // a reader's short look looks like an owner
+		locked = lock(j.file)
+	}
+	state, whole, err := decode(j.file)
+	if errors.Is(locked, syscall.EWOULDBLOCK) {
+		return heldError(id, state)
+	}
+	if locked != nil {
+		return fileError(j.path, "lock the journal", locked)
+	}
+	if err != nil {
+		return decodeError(j.path, err)
+	}
+	if state.Header.Transfer != id {
+		return &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("the journal %s is that of transfer %q", j.path, state.Header.Transfer),
+			Hint: "it was renamed; give it its own name again"}
+	}
+	j.state = state
+	if err := j.file.Truncate(whole); err != nil {
+		return fileError(j.path, "cut off the torn line of the journal", err)
+	}
+	if _, err := j.file.Seek(whole, io.SeekStart); err != nil {
+		return fileError(j.path, "go to the end of the journal", err)
+	}
+	return j.Add(Record{Owner: &Owner{PID: os.Getpid(), Generation: state.Generation() + 1, Time: time.Now().UTC()}})
+}
+
+// Add appends a record and returns when it is on disk. What the record tells
+// of must not be done before.
+func (j *Journal) Add(r Record) error {
+	line, err := encodeLine(r)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return fileError(j.path, "write the journal", fs.ErrClosed)
+	}
+	if err := j.state.apply(r); err != nil {
+		return err
+	}
+	if err := j.append(line); err != nil {
+		return fileError(j.path, "write the journal", err)
+	}
+	return nil
+}
+
+// append writes a line and syncs it. Half a line of a full disk is cut off
+// again, so that what is written later is not taken for its end.
+func (j *Journal) append(line []byte) error {
+	at, err := j.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err := j.file.Write(line); err != nil {
+		j.file.Truncate(at)
+		return err
+	}
+	return j.file.Sync()
+}
+
+// State returns what the journal tells so far; a copy of its top level, whose
+// slices must not be changed.
+func (j *Journal) State() State {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := *j.state
+	s.Hosts = append([]Host(nil), s.Hosts...)
+	s.Undos = append([]Undo(nil), s.Undos...)
+	return s
+}
+
+// Close releases the lock. The file stays: it is the record of the transfer.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	err := j.file.Close()
+	j.file = nil
+	return err
+}
+
+// lock takes the flock without waiting. It goes with the open file, so it
+// ends with the process however that ends.
+func lock(f *os.File) error {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+func encodeLine(v any) ([]byte, error) {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		return nil, fmt.Errorf("encode a line of the journal: %w", err)
+	}
+	if b.Len() > maxLine {
+		return nil, fmt.Errorf("a line of the journal would have %d bytes; %d are allowed", b.Len(), maxLine)
+	}
+	return b.Bytes(), nil
+}
+
+// Read reads a journal without taking its lock. Held says whether a living
+// process holds it.
+func Read(dir, id string) (state State, held bool, err error) {
+	if err := CheckID(id); err != nil {
+		return State{}, false, err
+	}
+	path := filepath.Join(dir, id+suffix)
+	file, err := openOwned(path, os.O_RDONLY)
+	if err != nil {
+		return State{}, false, err
+	}
+	defer file.Close()
+	held = errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	s, _, err := decode(bufio.NewReader(file))
+	if err != nil {
+		return State{}, held, decodeError(path, err)
+	}
+	return *s, held, nil
+}

@@ -1,0 +1,165 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Bounds of a journal. They are far above what a transfer writes and keep a
+// damaged or foreign file from taking the memory of the control host.
+const (
+	maxLine    = 4 << 20
+	maxRecords = 1 << 16
+	maxHosts   = 1 << 14
+)
+
+// State is what a journal tells, record by record.
+type State struct {
+	Header  Header
+	Owner   Owner // the last one
+	Hosts   []Host
+	Undos   []Undo // oldest first
+	Phase   string
+	Outcome *Outcome
+	Ended   bool
+}
+
+// Generation is the control generation of the last owner; 0 before the
+// first.
+func (s *State) Generation() uint64 { return s.Owner.Generation }
+
+// apply takes one record into the state.
+func (s *State) apply(r Record) error {
+	switch {
+	case r.Owner != nil:
+		if r.Owner.Generation <= s.Owner.Generation {
+			return fmt.Errorf("owner of generation %d after %d", r.Owner.Generation, s.Owner.Generation)
+		}
+		s.Owner = *r.Owner
+	case len(r.Hosts) > 0:
+		for _, h := range r.Hosts {
+			if err := s.setHost(h); err != nil {
+				return err
+			}
+		}
+	case r.Undo != nil:
+		s.Undos = append(s.Undos, *r.Undo)
+	case r.Phase != "":
+		s.Phase = r.Phase
+	case r.Outcome != nil:
+		s.Outcome = r.Outcome
+	case r.Ended:
+		s.Ended = true
+	default:
+		return errors.New("a record without content, or of a kind that this version does not know")
+	}
+	return nil
+}
+
+func (s *State) setHost(h Host) error {
+	for i := range s.Hosts {
+		if s.Hosts[i].Executor == h.Executor && s.Hosts[i].Host == h.Host {
+			s.Hosts[i] = h
+			return nil
+		}
+	}
+	if len(s.Hosts) >= maxHosts {
+		return fmt.Errorf("more than %d hosts", maxHosts)
+	}
+	s.Hosts = append(s.Hosts, h)
+	return nil
+}
+
+// decode reads a journal. whole is the length of what was understood: a last
+// line without its newline was being written when the process or the machine
+// died, nothing that it tells of has been done, and it is left out.
+func decode(r io.Reader) (s *State, whole int64, err error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	line, err := readLine(br)
+	if err != nil {
+		return nil, 0, fmt.Errorf("line 1: %w", err)
+	}
+	s = &State{}
+	if err := strict(line, &s.Header); err != nil {
+		return nil, 0, fmt.Errorf("line 1: %w", err)
+	}
+	if s.Header.V != Version {
+		return nil, 0, fmt.Errorf("it has version %d, this program reads version %d", s.Header.V, Version)
+	}
+	if err := CheckID(s.Header.Transfer); err != nil {
+		return nil, 0, fmt.Errorf("line 1: %w", err)
+	}
+	whole = int64(len(line))
+	for n := 2; n <= maxRecords; n++ {
+		line, err := readLine(br)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return s, whole, nil
+		}
+		if err != nil {
+			return s, whole, fmt.Errorf("line %d: %w", n, err)
+		}
+		var rec Record
+		if err := strict(line, &rec); err != nil {
+			return s, whole, fmt.Errorf("line %d: %w", n, err)
+		}
+		if err := s.apply(rec); err != nil {
+			return s, whole, fmt.Errorf("line %d: %w", n, err)
+		}
+		whole += int64(len(line))
+	}
+	return s, whole, fmt.Errorf("more than %d lines", maxRecords)
+}
+
+// readLine returns the next line with its newline; io.ErrUnexpectedEOF if the
+// file ends within it, io.EOF if there is none.
+func readLine(br *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := br.ReadSlice('\n')
+		if len(line)+len(part) > maxLine {
+			return nil, fmt.Errorf("longer than %d bytes", maxLine)
+		}
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return line, nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, err
+		}
+	}
+}
+
+// strict decodes one JSON object and refuses fields that it does not know:
+// leaving out a record that a newer program wrote could leave out an undo.
+func strict(line []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("more than one value in a line")
+	}
+	return nil
+}
+
+// Summary is one journal in a list.
+type Summary struct {
+	Transfer string
+	Created  time.Time
+	Held     bool // a living process holds its lock
+	PID      int  // of its last owner
+	Phase    string
+	Ended    bool // nothing is left on any host
+	Outcome  *Outcome
+	Request  json.RawMessage
+	Err      error // it could not be read; the rest is empty but for Transfer
+}
