@@ -29,24 +29,6 @@ func (s *Spool) Each(ctx context.Context, fn func(n uint64, e Entry, d Digest) e
 	})
 }
 
-// EachBackwards calls fn for every entry that is there when it begins, last
-// one first: each directory comes after all that is below it. Else as Each.
-func (s *Spool) EachBackwards(ctx context.Context, fn func(n uint64, e Entry) error) error {
-	for n := s.Len(); n > 0; n-- {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		e, err := s.Entry(n - 1)
-		if err != nil {
-			return err
-		}
-		if err := fn(n-1, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // each hands out encoded records, whose memory is reused.
 func (s *Spool) each(ctx context.Context, fn func(n uint64, record []byte) error) error {
 	count := s.Len()

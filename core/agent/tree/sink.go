@@ -1,0 +1,180 @@
+package tree
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/diskerr"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// SinkOptions say how entries become files.
+type SinkOptions struct {
+	// Owner is "name" (also when empty): owners and groups by name, with
+	// the number as fallback; "numeric": by number; "USER:GROUP": these for
+	// all, each a name or a number.
+	Owner string
+	// Root says that the agent may give files to others (effective uid 0).
+	Root bool
+}
+
+// Sink makes entries below a directory. Its methods may be called from
+// several goroutines at once, except that an entry's directory must have
+// been created before the entry is.
+//
+// Files stay closed to others (0600, directories 0700) until Finish gives
+// them their attributes; whoever is not root reads back before that, since a
+// mode may shut out the owner too.
+type Sink struct {
+	fd    int
+	where sdk.Raw // for messages
+	dirs  *dirs
+	opts  SinkOptions
+	owner owner
+	can   abilities
+	notes notes
+	// refused is set when the kernel refused an owner although the file
+	// system keeps them: a user namespace that does not map it.
+	refused atomic.Bool
+}
+
+// NewSink makes entries below dir, which belongs to this transfer alone. It
+// keeps a descriptor of its own; the caller closes dir as it likes, and the
+// Sink.
+func NewSink(dir *os.File, o SinkOptions) (*Sink, error) {
+	fd, err := unix.FcntlInt(dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, diskerr.New("cannot open", sdk.Raw(dir.Name()), err)
+	}
+	k := &Sink{fd: fd, where: sdk.Raw(dir.Name()), opts: o, dirs: newDirs(fd, sdk.Raw(dir.Name())+"/")}
+	if k.owner, err = newOwner(o); err == nil {
+		k.can, err = probe(fd, o.Root)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, diskerr.New("cannot write below", k.where, err)
+	}
+	return k, nil
+}
+
+// full returns an entry's path on this host.
+func (k *Sink) full(p sdk.Raw) sdk.Raw { return k.where + "/" + p }
+
+// in runs fn in the directory of an entry.
+func (k *Sink) in(p sdk.Raw, fn func(parent int, name string) error) error {
+	parentPath, name := split(string(p))
+	parent, err := k.dirs.acquire(parentPath)
+	if err != nil {
+		return err
+	}
+	defer k.dirs.release(parent)
+	return fn(parent.fd, name)
+}
+
+// Create makes an entry: a directory, an empty regular file or a symlink. An
+// entry that is there already is fine if it is of the same type (and a
+// symlink to the same target), since frames may come twice.
+func (k *Sink) Create(e *manifest.Entry) error {
+	if err := manifest.ValidatePath(e.Path); err != nil {
+		return err
+	}
+	err := k.in(e.Path, func(parent int, name string) error {
+		err := create(parent, name, e)
+		if errors.Is(err, unix.EEXIST) && there(parent, name, e) {
+			return nil
+		}
+		return err
+	})
+	return diskerr.New("cannot create", k.full(e.Path), err)
+}
+
+func create(parent int, name string, e *manifest.Entry) error {
+	switch e.Type {
+	case sdk.FileDirectory:
+		return unix.Mkdirat(parent, name, 0o700)
+	case sdk.FileSymlink:
+		return unix.Symlinkat(string(e.Link), parent, name)
+	case sdk.FileRegular:
+		fd, err := retry(func() (int, error) {
+			return unix.Openat(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		})
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	}
+	return unix.EOPNOTSUPP
+}
+
+// there reports whether name is what create would have made of e.
+func there(parent int, name string, e *manifest.Entry) bool {
+	var st unix.Stat_t
+	if unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || typeOf(&st) != e.Type {
+		return false
+	}
+	if e.Type != sdk.FileSymlink {
+		return true
+	}
+	link := make([]byte, manifest.MaxLinkLen+1)
+	n, err := unix.Readlinkat(parent, name, link)
+	return err == nil && string(link[:n]) == string(e.Link)
+}
+
+// OpenWrite opens the regular file that Create made for an entry, for
+// writing anywhere. The caller closes it.
+func (k *Sink) OpenWrite(e *manifest.Entry) (*os.File, error) {
+	return k.open(e, unix.O_WRONLY, "cannot write")
+}
+
+// OpenRead opens the regular file that Create made for an entry, for
+// reading. The caller closes it.
+func (k *Sink) OpenRead(e *manifest.Entry) (*os.File, error) {
+	return k.open(e, unix.O_RDONLY, "cannot read")
+}
+
+func (k *Sink) open(e *manifest.Entry, flags int, op string) (*os.File, error) {
+	var fd int
+	err := k.in(e.Path, func(parent int, name string) error {
+		var err error
+		fd, err = openRegular(parent, name, flags)
+		return err
+	})
+	if err != nil {
+		return nil, diskerr.New(op, k.full(e.Path), err)
+	}
+	return os.NewFile(uintptr(fd), string(k.full(e.Path))), nil
+}
+
+// openRegular opens a regular file and nothing else.
+func openRegular(parent int, name string, flags int) (int, error) {
+	flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	fd, err := retry(func() (int, error) { return unix.Openat(parent, name, flags, 0) })
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && typeOf(&st) != sdk.FileRegular {
+		err = unix.ELOOP // says: something else stands there
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Warnings returns what Finish could not preserve, each with a count and one
+// example (an entry's path).
+func (k *Sink) Warnings() []control.Warning { return k.notes.list() }
+
+// Close closes the sink. No other method is in use or used any more.
+func (k *Sink) Close() error {
+	k.dirs.close()
+	return unix.Close(k.fd)
+}
