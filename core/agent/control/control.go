@@ -105,19 +105,22 @@ type Probe struct {
 type Facts struct {
 	// Instance is the same for two names of one host (and one uid on it),
 	// and different for two hosts: boot id, machine, namespaces and uid.
-	Instance  string                   `json:"instance"`
-	BootID    string                   `json:"boot_id"`
-	NetNS     string                   `json:"netns"` // inode of the network namespace
-	Hostname  string                   `json:"hostname"`
-	UID       int                      `json:"uid"`
-	Arch      string                   `json:"arch"` // GOARCH
-	Kernel    string                   `json:"kernel"`
-	Now       time.Time                `json:"now"`       // by the host's clock
-	StateDir  sdk.Raw                  `json:"state_dir"` // 0700; messages may be put below its "in" directory
-	Program   sdk.Raw                  `json:"program"`   // where this agent's file lies
-	Addresses []string                 `json:"addresses"` // global unicast, literal
-	Paths     map[string]sdk.PathFacts `json:"paths,omitempty"`
-	Commands  map[string]sdk.Result    `json:"commands,omitempty"`
+	Instance  string    `json:"instance"`
+	BootID    string    `json:"boot_id"`
+	NetNS     string    `json:"netns"` // inode of the network namespace
+	Hostname  string    `json:"hostname"`
+	UID       int       `json:"uid"`
+	Arch      string    `json:"arch"` // GOARCH
+	Kernel    string    `json:"kernel"`
+	Now       time.Time `json:"now"`       // by the host's clock
+	StateDir  sdk.Raw   `json:"state_dir"` // 0700; messages may be put below its "in" directory
+	Program   sdk.Raw   `json:"program"`   // where this agent's file lies
+	Addresses []string  `json:"addresses"` // global unicast, literal
+	// Resolved has the addresses of each name of Probe.Resolve that this
+	// host knows; one that it does not know is missing.
+	Resolved map[string][]string      `json:"resolved,omitempty"`
+	Paths    map[string]sdk.PathFacts `json:"paths,omitempty"`
+	Commands map[string]sdk.Result    `json:"commands,omitempty"`
 }
 
 // Prepare makes an agent. It names no parts, since no agent knows yet what

@@ -31,13 +31,17 @@ var phaseOrder = map[Phase]int{
 // reaching it because it has failed or ended. An unknown phase is never far.
 func (p Phase) AtLeast(q Phase) bool { return phaseOrder[p] > 0 && phaseOrder[p] >= phaseOrder[q] }
 
+// ChangeGone is the Change in the status of an agent whose process has died:
+// a controller that has seen it is not woken by it again.
+const ChangeGone = 1 << 62
+
 // Status is an agent's state.
 type Status struct {
 	// Change grows with every change that the controller wants to know at
 	// once (a phase, an error, a source-done undo); never with progress.
 	Change  uint64         `json:"change"`
 	Members []MemberStatus `json:"members,omitempty"`
-	// Undos lists what is still to be undone, newest last.
+	// Undos lists the undo records, newest last, with what became of each.
 	Undos []UndoStatus `json:"undos,omitempty"`
 	Ended bool         `json:"ended,omitempty"` // this is the agent's last answer
 }

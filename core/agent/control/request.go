@@ -1,0 +1,214 @@
+package control
+
+import (
+	"net/netip"
+	"path"
+	"strings"
+
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// Validate checks all of q: the ids, that it has exactly the part of its
+// verb, and that every count, length and duration is within its bound. The
+// error is a *sdk.Error of KindConfig.
+func (q *Request) Validate() error {
+	c := &check{}
+	c.that(q.V == Version, "the request's version is %d, not %d", q.V, Version)
+	c.id("the call", q.Call)
+	oneShot := q.Verb == VerbProbe || q.Verb == VerbDo
+	if q.Transfer != "" || !oneShot {
+		c.id("the transfer", q.Transfer)
+	}
+	c.duration("wait", q.Wait, maxWait)
+	c.count("seen agents", len(q.Seen), MaxMembers)
+	for agent := range q.Seen {
+		c.id("a seen agent", agent)
+	}
+	c.that(q.Until == "" || phaseOrder[q.Until] > 0, "unknown phase %.80q", q.Until)
+	q.validateParts(c)
+	return c.result()
+}
+
+// validateParts checks that the part of the verb, and no other, is there.
+func (q *Request) validateParts(c *check) {
+	parts := map[Verb]bool{
+		VerbProbe: q.Probe != nil, VerbPrepare: q.Prepare != nil, VerbStart: q.Start != nil,
+		VerbDo: q.Do != nil, VerbCommit: q.Commit != nil, VerbStop: q.Stop != nil,
+		VerbRecover: q.Recover != nil,
+	}
+	has, takesPart := parts[q.Verb]
+	c.that(takesPart || q.Verb == VerbStatus || q.Verb == VerbBegin, "unknown verb %.80q", q.Verb)
+	c.that(has || !takesPart, "a %s request without its part", q.Verb)
+	for verb, there := range parts {
+		c.that(!there || verb == q.Verb, "a %s request with the part of another verb", q.Verb)
+	}
+	if c.err != nil {
+		return
+	}
+	switch q.Verb {
+	case VerbProbe:
+		q.Probe.validate(c)
+	case VerbPrepare:
+		q.Prepare.validate(c)
+	case VerbStart:
+		q.Start.validate(c)
+	case VerbDo:
+		q.Do.validate(c)
+	case VerbCommit:
+		c.count("members", len(q.Commit.Members), MaxMembers)
+		for _, name := range q.Commit.Members {
+			c.id("a member", name)
+		}
+	}
+}
+
+func (p *Probe) validate(c *check) {
+	c.count("path questions", len(p.Paths), MaxQuestions)
+	c.count("command questions", len(p.Commands), MaxQuestions)
+	c.count("names to resolve", len(p.Resolve), MaxQuestions)
+	ids := map[string]bool{}
+	for _, q := range p.Paths {
+		c.text("a question's id", q.ID, maxName)
+		c.that(q.ID != "" && !ids[q.ID], "two path questions with the id %.80q", q.ID)
+		ids[q.ID] = true
+		c.absolute("a question's path", q.Path)
+	}
+	clear(ids)
+	for _, q := range p.Commands {
+		c.text("a question's id", q.ID, maxName)
+		c.that(q.ID != "" && !ids[q.ID], "two command questions with the id %.80q", q.ID)
+		ids[q.ID] = true
+		c.command(q.Command)
+	}
+	for _, name := range p.Resolve {
+		c.that(name != "" && len(name) <= maxName && !strings.ContainsRune(name, 0), "no host name: %.80q", name)
+	}
+}
+
+func (p *Prepare) validate(c *check) {
+	c.port("the port", p.Port)
+	c.that(p.Lease > 0, "an agent without a lease")
+	c.that(p.Hold > 0, "an agent without a hold")
+	c.duration("the lease", p.Lease, maxLease)
+	c.duration("the hold", p.Hold, maxHold)
+}
+
+func (d *Do) validate(c *check) {
+	c.count("parts", len(d.Parts), MaxMembers)
+	for name, part := range d.Parts {
+		c.id("a part", name)
+		if part.Undo != nil {
+			c.undo(*part.Undo)
+		}
+		c.commands(part.Commands)
+	}
+}
+
+func (s *Start) validate(c *check) {
+	c.that(len(s.Members) >= 2, "a plan needs a source and a target")
+	c.count("members", len(s.Members), MaxMembers)
+	names := map[string]bool{}
+	for i, m := range s.Members {
+		m.validate(c, i == 0)
+		c.that(!names[m.Name], "two members with the name %.80q", m.Name)
+		names[m.Name] = true
+	}
+	stage(c, "read", s.Read)
+	stage(c, "write", s.Write)
+	s.Settings.validate(c)
+}
+
+func (m *Member) validate(c *check, source bool) {
+	c.id("a member's name", m.Name)
+	c.id("a member's agent", m.Agent)
+	c.text("a member's host", m.Host, maxName)
+	c.that(hexDigest.MatchString(m.Fingerprint), "member %.80q has no fingerprint", m.Name)
+	c.that(len(m.SigningKey) == 32 || len(m.SigningKey) == 0 && !source, "member %.80q has no signing key", m.Name)
+	c.that(m.Port > 0, "member %.80q has no port", m.Name)
+	c.port("a member's port", m.Port)
+	c.text("a member's data address", m.DataAddress, maxName)
+	c.addresses(m.Addresses)
+	c.text("a member's boot id", m.BootID, maxName)
+	c.text("a member's network namespace", m.NetNS, maxName)
+	c.that(source == (m.Destination == nil), "member %.80q: every member but the source, the first, has a destination", m.Name)
+	if m.Destination != nil {
+		destination(c, m.Destination)
+	}
+}
+
+func destination(c *check, d *sdk.Destination) {
+	c.absolute("a destination", d.Dir)
+	c.count("names to publish", len(d.Publish), MaxQuestions)
+	for _, name := range d.Publish {
+		c.raw("a name to publish", name, maxPath)
+		s := string(name)
+		c.that(s != "" && s != "." && s != ".." && !strings.Contains(s, "/"), "no name to publish: %.200s", name.Display())
+	}
+	c.commands(d.Commit)
+	c.commands(d.Abort)
+	c.that(d.External || len(d.Commit)+len(d.Abort) == 0, "a staged destination has commands of an external one")
+}
+
+func stage(c *check, what string, s sdk.Stage) {
+	c.that((s.Builtin == "") != (s.Command == nil), "the %s stage is neither a built-in nor a command", what)
+	if s.Builtin != "" {
+		switch s.Builtin {
+		case sdk.BuiltinTree, sdk.BuiltinFile, sdk.BuiltinUnpackTar, sdk.BuiltinUnpackXbstream:
+		default:
+			c.that(false, "the %s stage is an unknown built-in: %.80q", what, s.Builtin)
+		}
+	}
+	c.raw("a stage's path", s.Path, maxPath)
+	if what == "read" && s.Builtin != "" {
+		c.absolute("the read stage's path", s.Path)
+	}
+	if what == "write" && s.Path != "" {
+		name := string(s.Path)
+		c.that(!path.IsAbs(name) && path.Clean("/"+name) == "/"+name, "the write stage's path leads out of the staging directory: %.200s", s.Path.Display())
+	}
+	if s.Command != nil {
+		stageCommand(c, s.Command)
+	}
+}
+
+func stageCommand(c *check, s *sdk.StageCommand) {
+	c.command(sdk.Command{Argv: s.Argv})
+	c.raw("a command's directory", s.Dir, maxPath)
+	c.count("settings of the environment", len(s.Env), maxArgs)
+	for _, setting := range s.Env {
+		c.raw("a setting of the environment", setting, maxPath)
+		c.that(strings.Index(string(setting), "=") > 0, "no setting of the environment: %.80s", setting.Display())
+	}
+	c.text("a command's user", s.User, maxName)
+	c.count("exit codes", len(s.Success.ExitCodes), maxExtraCodes)
+	c.pattern("last_stderr_line", s.Success.LastStderrLine)
+	c.that(s.StopSignal == "" || signalName.MatchString(s.StopSignal), "no signal: %.80q", s.StopSignal)
+	c.duration("stop_after", s.StopAfter, maxWait)
+	c.pattern("progress", s.Progress)
+	c.count("patterns to redact", len(s.Redact), maxPatterns)
+	for _, pattern := range s.Redact {
+		c.pattern("redact", pattern)
+	}
+}
+
+func (s *Settings) validate(c *check) {
+	switch s.Codec {
+	case "none", "minlz", "zstd", "auto":
+	default:
+		c.that(false, "unknown codec %.80q", s.Codec)
+	}
+	switch s.Verify {
+	case VerifyReadBack, VerifyReceived, VerifySigned:
+	default:
+		c.that(false, "unknown level of verification %.80q", s.Verify)
+	}
+	c.that(s.LimitRate >= 0 && s.LimitRead >= 0, "a rate is negative")
+	c.text("the owner", s.Owner, maxName)
+	c.count("data networks", len(s.DataNetworks), maxAddresses)
+	for _, network := range s.DataNetworks {
+		_, err := netip.ParsePrefix(network)
+		c.that(err == nil, "no network: %.80q", network)
+	}
+	c.duration("the link timeout", s.LinkTimeout, maxLease)
+	c.duration("retry_for", s.RetryFor, maxLease)
+}
