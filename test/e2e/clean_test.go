@@ -75,7 +75,7 @@ func (r *rig) staged(host, dir string) error {
 		if err != nil {
 			return nil
 		}
-		if strings.HasPrefix(d.Name(), ".transferpy-") || strings.HasPrefix(d.Name(), "transferpy") {
+		if strings.HasPrefix(d.Name(), ".transferpy-") && idForm.MatchString(d.Name()) || strings.HasPrefix(d.Name(), "transferpy") {
 			errs = append(errs, fmt.Errorf("%s: %s%s is left", host, dir, strings.TrimPrefix(path, root)))
 		}
 		return nil

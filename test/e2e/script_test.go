@@ -20,7 +20,8 @@ import (
 //
 //	lab N [SRVSIZE]         make the lab; first of all
 //	host HOST SCRIPT        run a shell script on a host; ! wants it to fail
-//	tp [-code N] ARGS...    run transferpy on ctl; the exit code must be N (0)
+//	tp [-code N] [-user U] ARGS...
+//	                        run transferpy on ctl; the exit code must be N (0)
 //	start NAME ARGS...      start transferpy and go on
 //	moving NAME HOST:DIR    wait until NAME has staged bytes in DIR
 //	signal NAME INT|TERM|HUP|KILL
@@ -133,7 +134,14 @@ func (s *script) code(args []string) (int, []string) {
 
 func (s *script) tp(_ bool, args []string) {
 	code, args := s.code(args)
-	s.expect(s.rig.start(nil, args...), code)
+	argv := []string{"transferpy"}
+	if len(args) >= 2 && args[0] == "-user" {
+		user := args[1]
+		argv = []string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups", "--",
+			"env", "-C", "/", "HOME=/home/" + user, "USER=" + user, "LOGNAME=" + user, "transferpy"}
+		args = args[2:]
+	}
+	s.expect(s.rig.startArgv(nil, append(argv, args...)...), code)
 }
 
 // expect waits for a job and hands its output to the script.

@@ -114,6 +114,13 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if o.Hosts < 1 || o.Hosts > MaxHosts {
 		return nil, fmt.Errorf("%d hosts: a lab has 1 to %d", o.Hosts, MaxHosts)
 	}
+	if o.Bin != "" {
+		bin, err := filepath.Abs(o.Bin)
+		if err != nil {
+			return nil, err
+		}
+		o.Bin = bin
+	}
 	if err := sweep(); err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 
 const usage = `usage: lab COMMAND [-name NAME] [ARGUMENTS]
 
-  up [-hosts N] [-bin DIR] [-disk DIR]   make a lab; the control host sees DIR as ` + lab.BinDir + `
+  up [-hosts N] [-bin DIR] [-disk DIR]   make a lab; ctl has the programs of DIR (bin)
   down                                   remove it, whatever is left of it
   status                                 show it, or all labs
   exec HOST -- CMD [ARG...]              run a command on ctl, db1, db2, ...
@@ -27,12 +27,18 @@ const usage = `usage: lab COMMAND [-name NAME] [ARGUMENTS]
   cap HOST RATE                          limit its link ("200mbit"; "none": no limit)
 `
 
+// errUsage is a command line that says nothing.
+var errUsage = errors.New("that is not how it is used")
+
 func main() {
 	lab.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
+		if errors.Is(err, errUsage) {
+			fmt.Fprint(os.Stderr, usage)
+		}
 		os.Exit(1)
 	}
 }
@@ -40,13 +46,13 @@ func main() {
 // run carries out one command.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return errUsage
 	}
 	flags := flag.NewFlagSet("lab "+args[0], flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
 	name := flags.String("name", "default", "name of the lab")
 	hosts := flags.Int("hosts", 4, "number of hosts beside the control host")
-	bin := flags.String("bin", "", "directory that the control host has in its PATH")
+	bin := flags.String("bin", "bin", "directory that the control host has in its PATH")
 	disk := flags.String("disk", "", "directory below which the hosts' /srv lie; default: in memory")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -75,11 +81,14 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	case args[0] == "cap" && len(rest) == 2:
 		return l.Cap(rest[0], strings.TrimSuffix(rest[1], "none"))
 	}
-	return errors.New(usage)
+	return errUsage
 }
 
 // up makes a lab that outlives this program.
 func up(ctx context.Context, o lab.Options, stdout io.Writer) error {
+	if err := os.MkdirAll(o.Bin, 0o755); err != nil { // nothing may be built yet
+		return err
+	}
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
@@ -133,7 +142,7 @@ func execute(l *lab.Lab, host string, argv []string) error {
 		argv = argv[1:]
 	}
 	if len(argv) == 0 {
-		return errors.New(usage)
+		return errUsage
 	}
 	argv, env, err := l.Argv(host, argv...)
 	if err != nil {
