@@ -1,0 +1,80 @@
+// Package config turns the command line's flags and the configuration file
+// into one validated transfer.Request and the settings around it. Flags win
+// over the file, the file over the built-in defaults; every mistake is told
+// with where it stands and the nearest right name, before any host is
+// touched.
+package config
+
+import "github.com/transferpy/transferpy/sdk"
+
+// DefaultPath is where transfer.py has its configuration file.
+const DefaultPath = "/etc/transferpy/transferpy.conf"
+
+// Key is one setting: a flag, a key of [DEFAULT], or both.
+type Key struct {
+	Name    string // key of [DEFAULT]: lower case, underscores
+	Flag    string // without dashes; empty: the file only
+	Type    sdk.FieldType
+	Default string   // text form; empty: as Help says
+	Negate  bool     // a TypeBool flag with a --no- form
+	Enum    []string // if not empty, the only values
+	Only    bool     // the command line only
+	Help    string   // one line, for --help
+}
+
+// Keys lists every setting, in the order of --help.
+var Keys = []Key{
+	{Name: "port", Flag: "port", Type: sdk.TypeInt, Default: "0", Help: "TCP `PORT` of each target; 0: the first free one of 4400-4499"},
+	{Name: "transfer_type", Flag: "type", Type: sdk.TypeString, Default: "file", Help: "the `MODE`: a mode plugin's name"},
+	{Name: "compress", Flag: "compress", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "compress what is sent"},
+	{Name: "encrypt", Flag: "encrypt", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "encrypt what is sent (without: still authenticated and signed)"},
+	{Name: "checksum", Flag: "checksum", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "read back what was written and compare digests; type file only"},
+	{Name: "parallel_checksum", Flag: "parallel-checksum", Type: sdk.TypeBool, Default: "no", Negate: true, Help: "compare digests of what was received; takes the place of the default --checksum"},
+	{Name: "stop_slave", Flag: "stop-slave", Type: sdk.TypeBool, Default: "no", Help: "stop replication while reading; type xtrabackup only"},
+	{Name: "verbose", Flag: "verbose", Type: sdk.TypeBool, Default: "no", Help: "say more on standard error"},
+
+	{Name: "executor", Flag: "executor", Type: sdk.TypeString, Default: "ssh", Help: "`NAME` of the executor that runs commands on hosts; the host localhost always has executor local"},
+	{Name: "firewall", Flag: "firewall", Type: sdk.TypeString, Default: "none", Help: "`NAME` of the firewall plugin that opens the targets' port; none opens nothing, the port must be reachable (auto is not built yet)"},
+	{Name: "codec", Flag: "codec", Type: sdk.TypeString, Default: "auto", Enum: codecs, Help: "compress with `CODEC`: " + codecHelp},
+	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},
+	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
+	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
+	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "5m", Help: "a `TIME` for which a peer may stay away in mid-transfer"},
+	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
+	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
+	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "leave what a failed target has received in its .transferpy-ID directory"},
+	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
+
+	{Name: "force_live", Flag: "force-live", Type: sdk.TypeBool, Only: true, Help: "read a source that looks as if it were in use"},
+	{Name: "reason", Flag: "reason", Type: sdk.TypeString, Only: true, Help: "`TEXT` that is noted in the journal and the logs"},
+	{Name: "dry_run", Flag: "dry-run", Type: sdk.TypeBool, Only: true, Help: "look and plan, change nothing; with --verbose every command and path"},
+	{Name: "output", Flag: "output", Type: sdk.TypeString, Default: "text", Enum: []string{"text", "json"}, Only: true, Help: "`FORM` of the report on standard output: text, or json (one object a line)"},
+	{Name: "progress", Flag: "progress", Type: sdk.TypeString, Default: "auto", Enum: []string{"auto", "always", "never"}, Only: true, Help: "`WHEN` to show progress on standard error: auto, always, never"},
+	{Name: "plugin_debug", Flag: "plugin-debug", Type: sdk.TypeBool, Only: true, Help: "show what plugins log"},
+}
+
+// codecs are the values of --codec.
+var codecs = []string{"auto", "zstd", "minlz", "none"}
+
+const codecHelp = "auto, zstd, minlz or none"
+
+// lookupKey returns the key of that name, or nil.
+func lookupKey(name string) *Key {
+	for i := range Keys {
+		if Keys[i].Name == name {
+			return &Keys[i]
+		}
+	}
+	return nil
+}
+
+// fileKeys are the names that may stand in [DEFAULT].
+func fileKeys() []string {
+	var names []string
+	for _, k := range Keys {
+		if !k.Only {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/transfer"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// How long agents hold on without their controller when nobody says: a day
+// where a person sits at a terminal and can attach, an hour where none does.
+const (
+	holdAttended   = 24 * time.Hour
+	holdUnattended = time.Hour
+)
+
+// Flags are what the command line says, by Key.Flag, or "no-" and it for a
+// negation; only what was given is in it. A bool's text is yes or no.
+type Flags map[string][]string
+
+// Settings are everything that flags and file decide.
+type Settings struct {
+	// Request is complete but for its ends until Operands was called.
+	Request transfer.Request
+	// Executor runs commands on every host but localhost.
+	Executor    string
+	PluginDirs  []string // empty: the usual ones
+	PluginDebug bool
+	Verbose     bool
+	JSON        bool   // --output json
+	Progress    string // auto, always or never
+	// Plugins are the raw values for each "KIND/NAME", from the file's
+	// sections and from -o, used by this run or not.
+	Plugins map[string]map[string][]string
+	// Warnings say which settings have no effect, one line each.
+	Warnings []string
+}
+
+// Resolve merges flags, the -o options (PLUGIN.KEY=VALUE) and file. attended
+// says that a person sits at a terminal. All mistakes are told at once
+// (errors.Join of *sdk.Error).
+func Resolve(flags Flags, options []string, file *File, attended bool) (*Settings, error) {
+	v, err := merge(flags, file)
+	if err != nil {
+		return nil, err
+	}
+	s := &Settings{
+		Executor:    parsed(v, "executor", parseName),
+		PluginDirs:  splitList(v.list("plugin_dir")),
+		PluginDebug: v.bool("plugin_debug"),
+		Verbose:     v.bool("verbose"),
+		JSON:        v.enum("output") == "json",
+		Progress:    v.enum("progress"),
+	}
+	s.Request = v.request(attended)
+	v.verification(s)
+	if s.Request.Firewall == "auto" {
+		e := configError("%s: the automatic choice of a firewall is not built yet", v.get("firewall").where)
+		e.Hint = "use --firewall none, and have the targets' port open"
+		v.errs = append(v.errs, e)
+	}
+	if s.Plugins, err = pluginValues(file, options, s); err != nil {
+		v.errs = append(v.errs, err)
+	}
+	if err := errors.Join(v.errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Operands takes SOURCE TARGET... and so completes the Request.
+func (s *Settings) Operands(operands []string) error {
+	if len(operands) < 2 {
+		e := configError("a transfer needs a SOURCE and at least one TARGET, each HOST:PATH")
+		e.Hint = "transferpy --help lists everything"
+		return e
+	}
+	var ends []transfer.Endpoint
+	for _, text := range operands {
+		o, err := ParseOperand(text)
+		if err != nil {
+			return err
+		}
+		end := transfer.Endpoint{Executor: s.ExecutorFor(o.Host), Host: o.Host, Path: o.Path}
+		if len(ends) > 0 && slices.Contains(ends[1:], end) {
+			return configError("target %s is named twice", sdk.Raw(text).Display())
+		}
+		ends = append(ends, end)
+	}
+	s.Request.Source, s.Request.Targets = ends[0], ends[1:]
+	s.Request.PluginConfig = map[string]map[string][]string{}
+	for _, plugin := range s.used() {
+		if values := s.Plugins[plugin]; len(values) > 0 {
+			s.Request.PluginConfig[plugin] = values
+		}
+	}
+	return nil
+}
+
+// ExecutorFor names the executor for a host: local for localhost.
+func (s *Settings) ExecutorFor(host string) string {
+	if host == "localhost" {
+		return "local"
+	}
+	return s.Executor
+}
+
+// used lists the plugins, as "KIND/NAME", that a transfer with these settings
+// may start.
+func (s *Settings) used() []string {
+	used := []string{"executor/" + s.Executor}
+	if s.Executor != "local" {
+		used = append(used, "executor/local")
+	}
+	return append(used, "mode/"+s.Request.Mode, "firewall/"+s.Request.Firewall)
+}
+
+// request builds all of the Request that needs no look at other settings.
+func (v *values) request(attended bool) transfer.Request {
+	hold := holdUnattended
+	if attended {
+		hold = holdAttended
+	}
+	r := transfer.Request{
+		Mode:           parsed(v, "transfer_type", parseName),
+		Firewall:       parsed(v, "firewall", parseName),
+		Port:           v.int("port", math.MaxUint16),
+		Compress:       v.bool("compress"),
+		Codec:          v.enum("codec"),
+		Encrypt:        v.bool("encrypt"),
+		StopSlave:      v.bool("stop_slave"),
+		Owner:          parsed(v, "owner", parseOwner),
+		LimitRate:      parsed(v, "limit_rate", ParseSize),
+		RetryFor:       parsed(v, "retry_for", parseDuration),
+		ControlLostFor: parsed(v, "control_lost_for", parseDuration),
+		LinkTimeout:    parsed(v, "link_timeout", parseDuration),
+		KeepPartial:    v.bool("keep_partial"),
+		ForceLive:      v.bool("force_live"),
+		DryRun:         v.bool("dry_run"),
+		Reason:         v.get("reason").text,
+	}
+	if r.ControlLostFor == 0 {
+		r.ControlLostFor = hold
+	}
+	networks, err := parseNetworks(splitList(v.list("data_network")))
+	if err != nil {
+		v.fail(v.get("data_network"), err)
+	}
+	r.DataNetworks = networks
+	return r
+}
+
+// verification applies what follows from what, as transfer.py has it:
+// decompress implies compress, --parallel-checksum turns a --checksum that
+// nobody asked for on the command line off, --checksum wins over the parallel
+// one otherwise and is for mode file only, stop_slave for xtrabackup only.
+func (v *values) verification(s *Settings) {
+	r := &s.Request
+	warn := func(format string, args ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...)) }
+	checksum, parallel := v.bool("checksum"), v.bool("parallel_checksum")
+	if v.byFlag("parallel_checksum") && parallel && !v.byFlag("checksum") {
+		checksum = false
+	}
+	if checksum && parallel {
+		warn("%s has no effect beside a checksum that reads back (%s)", v.get("parallel_checksum").where, v.get("checksum").where)
+		parallel = false
+	}
+	if checksum && r.Mode != "file" {
+		if v.byFlag("checksum") {
+			warn("--checksum has no effect for type %s", r.Mode)
+		}
+		checksum = false
+	}
+	switch {
+	case checksum:
+		r.Verify = control.VerifyReadBack
+	case parallel:
+		r.Verify = control.VerifyReceived
+	default:
+		r.Verify = control.VerifySigned
+	}
+	if r.StopSlave && r.Mode != "xtrabackup" {
+		if v.byFlag("stop_slave") {
+			warn("--stop-slave has no effect for type %s", r.Mode)
+		}
+		r.StopSlave = false
+	}
+	if r.Mode == "decompress" && !r.Compress {
+		warn("%s has no effect for type decompress: what is sent is compressed already", v.get("compress").where)
+		r.Compress = true
+	}
+	if !r.Compress {
+		if v.byFlag("codec") && r.Codec != "none" && r.Codec != "auto" {
+			v.errs = append(v.errs, configError("--codec %s and %s contradict each other", r.Codec, v.get("compress").where))
+		}
+		r.Codec = "none"
+	}
+}
