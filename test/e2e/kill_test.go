@@ -101,8 +101,8 @@ func TestKilledAgent(t *testing.T) {
 				}
 			}
 			res := j.wants(1)
-			if !strings.Contains(res.stderr, victim) {
-				t.Errorf("what it says does not name %s:\n%s", victim, res.stderr)
+			if !strings.Contains(res.said(), victim) {
+				t.Errorf("what it says does not name %s:\n%s", victim, res.said())
 			}
 			r.empty("db2")
 			r.clean()
@@ -204,8 +204,8 @@ func TestCutForEver(t *testing.T) {
 	if res.code != 1 && res.code != 75 {
 		t.Errorf("exit code %d, want 1 (failed) or 75 (control lost)", res.code)
 	}
-	if !strings.Contains(res.stderr, "db2") {
-		t.Errorf("what it says does not name db2:\n%s", res.stderr)
+	if !strings.Contains(res.said(), "db2") {
+		t.Errorf("what it says does not name db2:\n%s", res.said())
 	}
 	r.clean("db1", lab.Control)
 	if err := r.Mend("db2"); err != nil {
@@ -248,8 +248,8 @@ func TestSickTarget(t *testing.T) {
 	j.moving("db2", "/srv/in")
 	r.sh("db2", "head -c 50M /dev/zero >/srv/filler || true")
 	res := j.wants(1)
-	if !strings.Contains(res.stderr, "db2") || !strings.Contains(res.stderr, "space") {
-		t.Errorf("what it says does not name db2 and the space:\n%s", res.stderr)
+	if !strings.Contains(res.said(), "db2") || !strings.Contains(res.said(), "space") {
+		t.Errorf("what it says does not name db2 and the space:\n%s", res.said())
 	}
 	r.empty("db2")
 	r.clean()
@@ -266,8 +266,8 @@ func TestSourceChanges(t *testing.T) {
 	j.moving("db2", "/srv/in")
 	r.sh("db1", "printf changed | dd of=/srv/data/growing bs=1 seek=100 conv=notrunc 2>/dev/null")
 	res := j.wants(1)
-	if !strings.Contains(res.stderr, "growing") {
-		t.Errorf("what it says does not name the file:\n%s", res.stderr)
+	if !strings.Contains(res.said(), "growing") {
+		t.Errorf("what it says does not name the file:\n%s", res.said())
 	}
 	r.empty("db2")
 	r.clean()

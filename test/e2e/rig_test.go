@@ -126,6 +126,9 @@ type result struct {
 	stdout, stderr string
 }
 
+// said is all that people see.
+func (res result) said() string { return res.stdout + "\n" + res.stderr }
+
 // wait waits for the end.
 func (j *job) wait() result {
 	j.r.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 //	host HOST SCRIPT        run a shell script on a host; ! wants it to fail
 //	tp [-code N] [-user U] ARGS...
 //	                        run transferpy on ctl; the exit code must be N (0)
+//	says REGEXP             the last transferpy printed that, on either stream
 //	start NAME ARGS...      start transferpy and go on
 //	moving NAME HOST:DIR    wait until NAME has staged bytes in DIR
 //	signal NAME INT|TERM|HUP|KILL
@@ -40,6 +42,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"signal": (*script).signal, "finish": (*script).finish, "tree": (*script).tree, "same": (*script).same,
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
+		"says": (*script).says,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
@@ -155,6 +158,17 @@ func (s *script) expect(j *job, code int) {
 	fmt.Fprint(s.ts.Stderr(), j.stderr.String())
 	if got := j.cmd.ProcessState.ExitCode(); got != code {
 		s.ts.Fatalf("exit code %d, want %d", got, code)
+	}
+}
+
+// says is for what people read: the report is standard output, what happens
+// meanwhile standard error.
+func (s *script) says(neg bool, args []string) {
+	s.args("says REGEXP", args, 1, 1)
+	re, err := regexp.Compile("(?m)" + args[0])
+	s.ts.Check(err)
+	if re.MatchString(s.ts.ReadFile("stdout")+"\n"+s.ts.ReadFile("stderr")) == neg {
+		s.ts.Fatalf("it says %q: %v, want %v", args[0], neg, !neg)
 	}
 }
 
