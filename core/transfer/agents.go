@@ -1,6 +1,199 @@
 package transfer
 
-import "github.com/transferpy/transferpy/core/remote"
+import (
+	"fmt"
+	"time"
 
-// Agents finds the agents' binaries to be placed on hosts.
-type Agents = remote.Agents
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// agent is one agent as far as the controller knows it. Several host names
+// may lead to it.
+type agent struct {
+	id     string
+	host   string // the first name that led to it
+	ready  control.Ready
+	change uint64 // of the last status
+	acked  bool   // it has the plan
+	silent bool   // the last call to it failed
+	heard  time.Time
+	undos  []control.UndoStatus
+	ended  bool // it said its last answer
+	gone   bool // its process has died
+}
+
+// over says that the agent's process is no more.
+func (a *agent) over() bool { return a.ended || a.gone }
+
+// member is one end of the transfer with what was last heard of it.
+type member struct {
+	control.Member
+	status control.MemberStatus
+	err    *sdk.Error // why it failed, as the controller sees it
+	lost   bool       // nothing was heard of its agent for too long: its outcome is not known
+}
+
+// failed reports whether the member can no longer succeed.
+func (m *member) failed() bool { return m.err != nil }
+
+// settled reports whether nothing more will come of a target's data: it is
+// verified or has failed, or the source has failed before it was served.
+func (m *member) settled() bool { return m.failed() || m.status.Phase.AtLeast(control.PhaseVerified) }
+
+func (r *run) source() *member    { return r.members[0] }
+func (r *run) targets() []*member { return r.members[1:] }
+
+// absorb takes what came back from a broadcast. A host is believed only
+// about the agent that it named when that was prepared; hosts that could not
+// be reached are warned of, once until they are back.
+func (r *run) absorb(answers map[string]remote.Answer) {
+	for _, host := range r.hosts {
+		answer, asked := answers[host]
+		a := r.agents[host]
+		if !asked || a == nil {
+			continue
+		}
+		if answer.Err != nil {
+			r.silence(a, host, answer.Err)
+			continue
+		}
+		a.heard, a.silent = time.Now(), false
+		found := false
+		for i := range answer.Reply.Agents {
+			if reply := &answer.Reply.Agents[i]; reply.Agent == a.id {
+				found = true
+				r.take(a, host, reply)
+			}
+		}
+		if !found && !a.ended {
+			r.lostAgent(a, "there is no agent of this transfer any more")
+		}
+	}
+}
+
+// silence notes that a host could not be asked. If another name leads to the
+// same agent, that one's answer counts.
+func (r *run) silence(a *agent, host string, err *sdk.Error) {
+	if a.ended {
+		return
+	}
+	if !a.silent && !r.ending {
+		r.warn(host, "the call failed, it is tried again: "+err.Error())
+	}
+	a.silent = true
+}
+
+// take takes one agent's answer.
+func (r *run) take(a *agent, host string, reply *control.Answer) {
+	if reply.Error != nil && !a.ended && !r.ending {
+		r.warn(host, "the agent: "+reply.Error.Error())
+	}
+	if s := reply.Status; s != nil && (s.Change >= a.change || s.Ended) {
+		a.change, a.acked = s.Change, a.acked || len(s.Members) > 0
+		a.undos = s.Undos
+		for _, u := range s.Undos {
+			tellUndo(r.told, a.id, u, func(e Event) { e.Host = host; r.emit(e) })
+		}
+		for _, m := range s.Members {
+			r.takeMember(a, m)
+		}
+		a.ended = a.ended || s.Ended
+	}
+	if reply.Gone && !a.ended {
+		r.lostAgent(a, "the agent has died")
+	}
+}
+
+// takeMember takes the state of a member that lives in a.
+func (r *run) takeMember(a *agent, s control.MemberStatus) {
+	for i, m := range r.members {
+		if m.Name != s.Name || m.Agent != a.id {
+			continue
+		}
+		if m.status.Phase == control.PhaseCommitted && s.Phase == control.PhaseEnded {
+			s.Phase = control.PhaseCommitted // it has ended after it was published
+		}
+		m.status = s
+		if r.ending {
+			if m.lost && s.Phase == control.PhaseCommitted {
+				m.lost, m.err = false, nil // its answer to the commit was lost, not the copy
+			}
+			return
+		}
+		if s.Error != nil && m.err == nil {
+			r.failMember(m, s.Error)
+		} else if s.Phase == control.PhaseFailed && m.err == nil {
+			r.failMember(m, &sdk.Error{Kind: sdk.KindInternal, Message: "the agent says that it failed, and not why"})
+		}
+		if i == 0 && s.Phase.AtLeast(control.PhaseReadDone) && m.err == nil && !r.sourceFree {
+			r.sourceFree = true
+			r.emit(Event{Type: EventSourceFree, Host: m.Host, Message: "nothing is read from the source any more"})
+		}
+	}
+}
+
+// lostAgent fails the members of an agent that is no more.
+func (r *run) lostAgent(a *agent, why string) {
+	if a.over() {
+		return
+	}
+	a.gone = true
+	if r.ending {
+		return
+	}
+	for _, m := range r.members {
+		if m.Agent == a.id && m.err == nil && m.status.Phase != control.PhaseCommitted {
+			r.failMember(m, &sdk.Error{Kind: sdk.KindCrashed, Message: why, Hint: "what it left is undone by a new one; see the host's log for a kill or a restart"})
+		}
+	}
+}
+
+// failMember notes a member's failure and tells of it.
+func (r *run) failMember(m *member, err *sdk.Error) {
+	e := *err
+	e.Host = m.Host
+	m.err = &e
+	r.fail(&e)
+}
+
+// tellUndo tells of an undo once that it ran, and once that it failed.
+func tellUndo(told map[string]bool, agent string, u control.UndoStatus, emit func(Event)) {
+	if !u.Done && u.Error == nil {
+		return
+	}
+	key := fmt.Sprintf("%s/%v/%s", agent, u.Done, u.ID)
+	if told[key] {
+		return
+	}
+	told[key] = true
+	message := "undone: " + u.What
+	if !u.Done {
+		message = "could not be undone: " + u.What + ": " + u.Error.Error()
+	}
+	emit(Event{Type: EventUndo, Message: message, Err: u.Error})
+}
+
+// living returns the hosts whose agents have not ended.
+func (r *run) living() []string {
+	var hosts []string
+	for _, h := range r.hosts {
+		if a := r.agents[h]; a != nil && !a.over() {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// seen is what the controller knows of each agent.
+func (r *run) seen() map[string]uint64 {
+	seen := map[string]uint64{}
+	for _, a := range r.agents {
+		seen[a.id] = a.change
+	}
+	return seen
+}
+
+// memberName names the member of a target.
+func memberName(target int) string { return fmt.Sprintf("target-%d", target+1) }

@@ -2,7 +2,14 @@ package transfer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
+
+	"github.com/transferpy/transferpy/core/agentbin"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
 )
 
 // ErrInterrupted and ErrTerminated are the causes with which the caller
@@ -14,6 +21,9 @@ var (
 	ErrTerminated  = errors.New("terminated")
 )
 
+// Agents finds the agents' binaries to be placed on hosts.
+type Agents = remote.Agents
+
 // Deps is what a run needs from the program around it.
 type Deps struct {
 	// Plugins gives the plugins; the caller stops them after Run returned.
@@ -24,6 +34,29 @@ type Deps struct {
 	Version string
 	// Agents finds the agents to place; nil: those embedded in the binary.
 	Agents Agents
+	// AgentDirs are directories on the hosts that are tried for the agent
+	// before the usual ones.
+	AgentDirs []string
+	// Log gets what modes and firewalls do on hosts; nil: nothing.
+	Log *slog.Logger
+}
+
+// complete fills in what was left out.
+func (d Deps) complete() (Deps, error) {
+	if d.Agents == nil {
+		d.Agents = &agentbin.Set{}
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.StateDir == "" {
+		dir, err := journal.Dir()
+		if err != nil {
+			return d, err
+		}
+		d.StateDir = dir
+	}
+	return d, nil
 }
 
 // Run carries out one transfer and returns when nothing of it is left to do:
@@ -34,26 +67,43 @@ type Deps struct {
 // target's failure stands in its TargetReport. When ctx is cancelled the run
 // stops and undoes under deadlines of its own, then returns.
 func Run(ctx context.Context, req Request, deps Deps, events Events) (*Report, error) {
-	return nil, errors.New("not built yet")
-}
-
-// Cleanup ends the transfer id, whose process has died: agents that live are
-// stopped, what was committed is rolled forward, all else is undone. It is
-// idempotent and returns nil only when every host has answered that nothing
-// is left. It is refused while a living process runs the transfer.
-func Cleanup(ctx context.Context, id string, deps Deps, events Events) error {
-	return errors.New("not built yet")
-}
-
-// CleanupAll ends every transfer of this user whose process has died, but
-// for those whose agents still hold data: of these it tells by an
-// EventWarning how to attach to them or to end them.
-func CleanupAll(ctx context.Context, deps Deps, events Events) error {
-	return errors.New("not built yet")
+	r := newRun(req, deps, events)
+	defer r.close()
+	r.emit(Event{Type: EventStarted, Message: "transfer " + r.id})
+	err := r.open(ctx)
+	if err == nil {
+		err = r.drive(ctx)
+	}
+	report := r.conclude(ctx, err)
+	r.emit(Event{Type: EventDone, Report: report, Err: report.Err})
+	if report.Err != nil {
+		return report, report.Err
+	}
+	return report, nil
 }
 
 // Stored returns the request of a transfer as its journal has it: what to
 // configure the plugins with for Cleanup. An empty dir means journal.Dir().
 func Stored(dir, id string) (Request, error) {
-	return Request{}, errors.New("not built yet")
+	if dir == "" {
+		d, err := journal.Dir()
+		if err != nil {
+			return Request{}, err
+		}
+		dir = d
+	}
+	state, _, err := journal.Read(dir, id)
+	if err != nil {
+		return Request{}, err
+	}
+	return decodeRequest(state)
+}
+
+func decodeRequest(state journal.State) (Request, error) {
+	var req Request
+	if err := json.Unmarshal(state.Header.Request, &req); err != nil {
+		return Request{}, &sdk.Error{Kind: sdk.KindConfig, Message: "the stored request of transfer " + state.Header.Transfer + " cannot be read: " + err.Error(),
+			Hint: "the journal was written by another version of transferpy"}
+	}
+	return req, nil
 }

@@ -1,0 +1,68 @@
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// commitLimit bounds the commit of all targets. What has not answered by then
+// may have been committed; it is reported as not known.
+const commitLimit = 5 * time.Minute
+
+// commit publishes the targets that are verified and ends all agents, in one
+// call. From here on an interrupt does not turn back: half of the targets
+// with and half without would be worse than either.
+func (r *run) commit(ctx context.Context) error {
+	var names []string
+	for _, t := range r.targets() {
+		if !t.failed() {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil // the end stops everything
+	}
+	if err := r.phase("commit"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
+	defer cancel()
+	req := r.request(control.VerbCommit)
+	req.Commit = &control.Commit{Members: names, Stop: true}
+	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.living()...))
+	for !r.committed() && ctx.Err() == nil {
+		// The same call again: an agent that has it already answers how it went.
+		r.absorb(r.fleet.Broadcast(ctx, r.waiting(req), r.living()...))
+		if r.committed() || pause(ctx, time.Second) != nil {
+			break
+		}
+	}
+	for _, t := range r.targets() {
+		if !t.failed() && t.status.Phase != control.PhaseCommitted {
+			t.lost = true
+			r.failMember(t, &sdk.Error{Kind: sdk.KindTimeout, Message: "it was told to publish, and has not said how it went",
+				Hint: "look at the target directory, or let `transferpy cleanup " + r.id + "` ask"})
+		}
+	}
+	return nil
+}
+
+// waiting makes a request wait for the agents' ends.
+func (r *run) waiting(req control.Request) control.Request {
+	req.Until, req.Wait, req.Seen = control.PhaseEnded, r.firstWait(), r.seen()
+	return req
+}
+
+// committed reports whether every target that is not failed is committed, and
+// every agent has ended.
+func (r *run) committed() bool {
+	for _, t := range r.targets() {
+		if !t.failed() && t.status.Phase != control.PhaseCommitted {
+			return false
+		}
+	}
+	return len(r.living()) == 0
+}

@@ -1,0 +1,243 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// hostAccess is the sdk.Host that modes and firewalls get: the hosts of this
+// transfer and no others. Before agents are prepared and after they have
+// ended, commands are one-shots, addressed by instance, and nothing may be
+// changed.
+type hostAccess struct {
+	run     *run
+	oneShot bool
+}
+
+var _ sdk.Host = (*hostAccess)(nil)
+
+// hostBefore is the read-only access of Inspect, Detect and Finish.
+func (r *run) hostBefore() sdk.Host { return &hostAccess{run: r, oneShot: true} }
+
+// hostOfAgents is the access of Begin and Open.
+func (r *run) hostOfAgents() sdk.Host { return &hostAccess{run: r} }
+
+// Run implements sdk.Host.
+func (h *hostAccess) Run(ctx context.Context, work []sdk.HostCommands) ([]sdk.HostResults, error) {
+	parts := make([]part, len(work))
+	for i, w := range work {
+		parts[i] = part{host: w.Host, do: control.DoPart{Commands: w.Commands}}
+	}
+	return h.do(ctx, parts)
+}
+
+// Change implements sdk.Host.
+func (h *hostAccess) Change(ctx context.Context, work []sdk.HostChange) ([]sdk.HostResults, error) {
+	if h.oneShot {
+		return nil, &sdk.Error{Kind: sdk.KindPermission, Message: "nothing may be changed in this phase", Hint: "changes belong into Begin and Open"}
+	}
+	parts := make([]part, len(work))
+	for i, w := range work {
+		undo := w.Undo
+		parts[i] = part{host: w.Host, do: control.DoPart{Undo: &undo, Commands: w.Commands}}
+	}
+	return h.do(ctx, parts)
+}
+
+// part is what one host is to do.
+type part struct {
+	host string
+	key  string // of control.Do
+	do   control.DoPart
+}
+
+// do carries out parts, all at once but for those that meet in one agent:
+// they follow each other, in the order of the arguments.
+func (h *hostAccess) do(ctx context.Context, parts []part) ([]sdk.HostResults, error) {
+	results := make([]sdk.HostResults, len(parts))
+	rounds := [][]int{}
+	depth := map[string]int{}
+	for i := range parts {
+		key, err := h.key(parts[i].host)
+		if err != nil {
+			return nil, err
+		}
+		parts[i].key = key
+		if depth[key] == len(rounds) {
+			rounds = append(rounds, nil)
+		}
+		rounds[depth[key]] = append(rounds[depth[key]], i)
+		depth[key]++
+	}
+	for _, round := range rounds {
+		if err := h.round(ctx, parts, round, results); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// key is how a host's part is addressed.
+func (h *hostAccess) key(host string) (string, error) {
+	facts, agent := h.run.facts[host], h.run.agents[host]
+	switch {
+	case facts == nil:
+		return "", &sdk.Error{Kind: sdk.KindPermission, Host: host, Message: "the host is none of this transfer's"}
+	case h.oneShot:
+		return facts.Instance, nil
+	case agent == nil:
+		return "", &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "no agent is prepared there"}
+	}
+	return agent.id, nil
+}
+
+// round does one part on each of several hosts in one broadcast.
+func (h *hostAccess) round(ctx context.Context, parts []part, round []int, results []sdk.HostResults) error {
+	req := h.run.request(control.VerbDo)
+	req.Do = &control.Do{Parts: map[string]control.DoPart{}}
+	if h.oneShot {
+		req.Transfer, req.Generation = "", 0
+	}
+	index := map[string]int{}
+	var hosts []string
+	limit := remoteSlack
+	for _, i := range round {
+		p := parts[i]
+		if p.do.Undo != nil {
+			record := journal.Undo{Host: p.host, Agent: p.key, Undo: *p.do.Undo}
+			if err := h.run.journal.Add(journal.Record{Undo: &record}); err != nil {
+				return err
+			}
+		}
+		for _, c := range p.do.Commands {
+			h.run.deps.Log.Debug("do", "transfer", h.run.id, "host", p.host, "command", argvText(c.Argv))
+		}
+		req.Do.Parts[p.key] = p.do
+		index[p.host] = i
+		hosts = append(hosts, p.host)
+		limit = max(limit, remoteSlack+commandTime(p.do.Commands))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for host, done := range h.collect(ctx, req, hosts) {
+		i := index[host]
+		results[i] = done(parts[i].key)
+	}
+	return nil
+}
+
+// collect repeats the call until no host says that its commands still run, or
+// ctx has ended.
+func (h *hostAccess) collect(ctx context.Context, req control.Request, hosts []string) map[string]func(key string) sdk.HostResults {
+	wait, every := h.run.fleet.Patience()
+	req.Wait = wait
+	done := map[string]func(string) sdk.HostResults{}
+	for len(hosts) > 0 {
+		began := time.Now()
+		var running []string
+		for host, answer := range h.run.fleet.Broadcast(ctx, req, hosts...) {
+			if h.stillRuns(host, answer) && ctx.Err() == nil {
+				running = append(running, host)
+				continue
+			}
+			done[host] = func(key string) sdk.HostResults { return resultsOf(host, key, answer, h.oneShot) }
+		}
+		hosts = running
+		if len(hosts) > 0 {
+			pause(ctx, every-time.Since(began)) // an end of ctx shows in the next answers
+		}
+	}
+	return done
+}
+
+// stillRuns reports whether the host's agent is to be asked again: it has not
+// finished, or could not be reached while it works.
+func (h *hostAccess) stillRuns(host string, answer remote.Answer) bool {
+	if h.oneShot {
+		return false
+	}
+	if answer.Err != nil {
+		return remote.Transient(answer.Err)
+	}
+	for _, a := range answer.Reply.Agents {
+		if a.Agent == h.run.agents[host].id {
+			return a.Running
+		}
+	}
+	return false
+}
+
+// resultsOf picks the results of one host's part out of its answer.
+func resultsOf(host, key string, answer remote.Answer, oneShot bool) sdk.HostResults {
+	res := sdk.HostResults{Host: host, Err: answer.Err}
+	if answer.Err != nil {
+		return res
+	}
+	done := answer.Reply.Done
+	if !oneShot {
+		done = nil
+		for _, a := range answer.Reply.Agents {
+			if a.Agent != key {
+				continue
+			}
+			done = a.Done
+			if a.Error != nil {
+				res.Err = atHost(a.Error, host)
+				return res
+			}
+		}
+	}
+	for _, d := range done {
+		if d.Part == key {
+			for i := range d.Results {
+				d.Results[i].Host = host
+			}
+			res.Results = d.Results
+			if d.Error != nil {
+				res.Err = atHost(d.Error, host)
+			}
+			return res
+		}
+	}
+	res.Err = &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "the agent told no results"}
+	return res
+}
+
+func atHost(err *sdk.Error, host string) *sdk.Error {
+	e := *err
+	e.Host = host
+	return &e
+}
+
+// remoteSlack is what a do may take beyond its commands' own limits.
+const remoteSlack = 2 * time.Minute
+
+// commandTime is the longest that commands may run one after the other.
+func commandTime(commands []sdk.Command) time.Duration {
+	var sum time.Duration
+	for _, c := range commands {
+		if c.Timeout == 0 {
+			sum += defaultCommandTime
+		}
+		sum += c.Timeout
+	}
+	return sum
+}
+
+// defaultCommandTime is expected of a command that names no limit.
+const defaultCommandTime = 10 * time.Minute
+
+// describe is a short list of hosts for a message.
+func describe(hosts []string) string {
+	const most = 5
+	if len(hosts) > most {
+		return fmt.Sprintf("%v and %d more", hosts[:most], len(hosts)-most)
+	}
+	return fmt.Sprint(hosts)
+}

@@ -1,0 +1,120 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// progressEvery is the least time between two progress events.
+const progressEvery = time.Second
+
+// rootWait is how long the source may take to tell its digest when all
+// targets have told theirs.
+const rootWait = 2 * time.Minute
+
+// move follows the data until every target is verified or has failed.
+func (r *run) move(ctx context.Context) error {
+	if err := r.poll(ctx, control.PhaseVerified, r.moved); err != nil {
+		return err
+	}
+	for _, t := range r.targets() {
+		if !t.settled() { // the source failed and left it without
+			cause := r.source().err
+			r.failMember(t, &sdk.Error{Kind: cause.Kind, Message: "the source failed: " + cause.Error(), Hint: cause.Hint})
+		}
+	}
+	return nil
+}
+
+// moved reports whether all targets are settled, and the source's own digest
+// is known where one of them will be compared with it.
+func (r *run) moved() bool {
+	source := r.source()
+	verified := false
+	for _, t := range r.targets() {
+		served := t.status.Phase.AtLeast(control.PhaseReadDone)
+		if !t.settled() && (!source.failed() || served) {
+			return false
+		}
+		verified = verified || !t.failed() && t.settled()
+	}
+	if r.settledAt.IsZero() {
+		r.settledAt = time.Now()
+	}
+	return !verified || source.failed() || source.status.Root != "" || source.status.Phase.AtLeast(control.PhaseVerified) ||
+		time.Since(r.settledAt) > rootWait
+}
+
+// poll asks the agents again and again until done, as often as the executors
+// bear and an operator's progress line needs. An answer that is late, or
+// missing, holds up nothing but the next question; an agent that was silent
+// for too long counts as lost.
+func (r *run) poll(ctx context.Context, until control.Phase, done func() bool) error {
+	wait, every := r.fleet.Patience()
+	every = max(every, progressEvery)
+	wait = min(wait, every)
+	for {
+		r.progress()
+		if done() {
+			return nil
+		}
+		began := time.Now()
+		if err := r.watch(ctx, until, wait); err != nil {
+			return err
+		}
+		r.expire()
+		r.renewHoles(ctx)
+		if done() {
+			continue
+		}
+		if err := pause(ctx, every-time.Since(began)); err != nil {
+			return err
+		}
+	}
+}
+
+// expire fails the members of agents that were silent for longer than they
+// hold on without their controller: they have undone everything by now, or
+// will.
+func (r *run) expire() {
+	for _, m := range r.members {
+		a := r.agents[m.Host]
+		if m.failed() || !a.silent || time.Since(a.heard) < r.clock.hold {
+			continue
+		}
+		m.lost = true
+		r.failMember(m, &sdk.Error{Kind: sdk.KindTimeout,
+			Message: fmt.Sprintf("nothing was heard of its agent for %s", r.clock.hold),
+			Hint:    "see whether the host is up; by itself the agent undoes what is not committed"})
+	}
+}
+
+func (r *run) progress() {
+	members := make([]control.MemberStatus, len(r.members))
+	for i, m := range r.members {
+		members[i] = m.status
+	}
+	r.emit(Event{Type: EventProgress, Members: members, Total: r.plan.Bytes})
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,151 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// What stands where a request leaves something out.
+const (
+	defaultLease       = 5 * time.Minute
+	defaultHold        = time.Hour
+	defaultLinkTimeout = 30 * time.Second
+	defaultRetryFor    = time.Minute
+)
+
+// complete fills in defaults and refuses what cannot be meant.
+func (q *Request) complete() error {
+	if q.Mode == "" {
+		q.Mode = "file"
+	}
+	if q.Firewall == "" {
+		q.Firewall = "none"
+	}
+	if q.Owner == "" {
+		q.Owner = "name"
+	}
+	if q.Verify == "" {
+		q.Verify = control.VerifyReadBack
+	}
+	if q.ControlLostFor == 0 {
+		q.ControlLostFor = defaultHold
+	}
+	if q.LinkTimeout == 0 {
+		q.LinkTimeout = defaultLinkTimeout
+	}
+	if q.RetryFor == 0 {
+		q.RetryFor = defaultRetryFor
+	}
+	if len(q.Targets) == 0 {
+		return &sdk.Error{Kind: sdk.KindConfig, Message: "no target was named"}
+	}
+	for _, e := range q.endpoints() {
+		if e.Host == "" || e.Path == "" || e.Executor == "" {
+			return &sdk.Error{Kind: sdk.KindConfig, Host: e.Host, Message: fmt.Sprintf("%s:%s: host, path and executor are needed", e.Host, e.Path.Display())}
+		}
+	}
+	return nil
+}
+
+// endpoints are the source and the targets, in the order of the chain.
+func (q *Request) endpoints() []Endpoint {
+	return append([]Endpoint{q.Source}, q.Targets...)
+}
+
+// transfer is the request as modes see it.
+func (q *Request) transfer(id string) sdk.Transfer {
+	t := sdk.Transfer{ID: id, Source: sdk.Endpoint{Host: q.Source.Host, Path: q.Source.Path}, Options: map[string]string{
+		"compress":   strconv.FormatBool(q.Compress),
+		"checksum":   strconv.FormatBool(q.Verify != control.VerifySigned),
+		"verify":     string(q.Verify),
+		"owner":      q.Owner,
+		"stop_slave": strconv.FormatBool(q.StopSlave),
+		"force_live": strconv.FormatBool(q.ForceLive),
+	}}
+	for _, e := range q.Targets {
+		t.Targets = append(t.Targets, sdk.Endpoint{Host: e.Host, Path: e.Path})
+	}
+	return t
+}
+
+// settings are the knobs of the data plane. Data that is compressed already
+// is not compressed again.
+func (r *run) settings() control.Settings {
+	codec := r.req.Codec
+	switch {
+	case !r.req.Compress || r.plan.Compressed:
+		codec = "none"
+	case codec == "":
+		codec = "auto"
+	}
+	return control.Settings{
+		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: r.req.CodecLevel, Verify: r.verify,
+		LimitRate: r.req.LimitRate, LimitRead: r.req.LimitRead, Owner: r.req.Owner,
+		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
+	}
+}
+
+// timings are the leases; TRANSFERPY_TEST_LEASE (a duration) shortens both.
+func timings(q Request) (timing, error) {
+	t := timing{lease: defaultLease, hold: q.ControlLostFor}
+	if s := os.Getenv("TRANSFERPY_TEST_LEASE"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return t, &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("TRANSFERPY_TEST_LEASE is no duration: %q", s)}
+		}
+		t.lease, t.hold = d, min(d, t.hold)
+	}
+	return t, nil
+}
+
+// startPlugins starts every plugin of the transfer before the first change,
+// and makes the fleet of its hosts.
+func (r *run) startPlugins(ctx context.Context) error {
+	mode, _, err := r.deps.Plugins.Mode(ctx, r.req.Mode)
+	if err != nil {
+		return err
+	}
+	r.mode = mode
+	if r.req.Firewall != "none" {
+		if r.firewall, _, err = r.deps.Plugins.Firewall(ctx, r.req.Firewall); err != nil {
+			return err
+		}
+	}
+	seen := map[string]bool{}
+	for _, e := range r.req.endpoints() {
+		if !seen[e.Host] {
+			seen[e.Host] = true
+			r.hosts = append(r.hosts, e.Host)
+		}
+	}
+	r.fleet, err = newFleet(ctx, r.deps, r.req, func(host, arch, dir string) {
+		r.emit(Event{Type: EventAgent, Host: host, Message: fmt.Sprintf("agent for %s placed in %s", arch, sdk.Raw(dir).Display())})
+	})
+	return err
+}
+
+// newFleet starts the executors of a request.
+func newFleet(ctx context.Context, deps Deps, req Request, placed func(host, arch, dir string)) (*remote.Fleet, error) {
+	options := remote.Options{Agents: deps.Agents, AgentDirs: deps.AgentDirs, Placed: placed}
+	seen := map[string]bool{}
+	for _, e := range req.endpoints() {
+		options.Hosts = append(options.Hosts, remote.Name{Executor: e.Executor, Host: e.Host})
+		if seen[e.Executor] {
+			continue
+		}
+		seen[e.Executor] = true
+		exec, about, err := deps.Plugins.Executor(ctx, e.Executor)
+		if err != nil {
+			return nil, err
+		}
+		options.Executors = append(options.Executors, remote.Executor{Name: e.Executor, Exec: exec, Traits: about.Executor})
+	}
+	return remote.New(options)
+}

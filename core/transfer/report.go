@@ -1,0 +1,164 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// conclude ends what is left of the run and makes the report. err is what
+// ended the phases before their time, if something did.
+func (r *run) conclude(ctx context.Context, err error) *Report {
+	failed := sdkError(err)
+	if err != nil {
+		r.abandon(failed)
+	}
+	left := r.stop(ctx)
+	if left != nil {
+		r.fail(left)
+	}
+	rep := r.report
+	rep.Err = failed
+	for i, m := range r.members {
+		rep.Warnings = append(rep.Warnings, m.status.Warnings...)
+		if i > 0 {
+			r.reportTarget(&rep.Targets[i-1], m)
+		}
+	}
+	if len(r.members) == 0 && failed != nil {
+		for i := range rep.Targets {
+			rep.Targets[i].Err, rep.Targets[i].ExitCode = failed, exitOf(err)
+		}
+	}
+	codes := []int{exitOf(err)}
+	for _, t := range rep.Targets {
+		codes = append(codes, t.ExitCode)
+	}
+	if undo := r.undoFailure(); undo != nil {
+		codes = append(codes, r.undoExit())
+		if rep.Err == nil {
+			rep.Err = undo
+		}
+	}
+	if left != nil {
+		codes = append(codes, ExitFailed)
+		if rep.Err == nil {
+			rep.Err = left
+		}
+	}
+	rep.ExitCode = worst(codes)
+	rep.Seconds = time.Since(rep.Began).Seconds()
+	if r.fleet != nil {
+		rep.Calls = r.fleet.Calls()
+	}
+	r.record(rep, left == nil)
+	return rep
+}
+
+// sdkError gives an interruption its words.
+func sdkError(err error) *sdk.Error {
+	switch {
+	case errors.Is(err, ErrInterrupted), errors.Is(err, ErrTerminated), errors.Is(err, context.Canceled):
+		return &sdk.Error{Kind: sdk.KindCancelled, Message: "the transfer was stopped: " + err.Error()}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &sdk.Error{Kind: sdk.KindTimeout, Message: "the transfer took longer than it was allowed to"}
+	}
+	return sdk.AsError(err)
+}
+
+// abandon fails the targets that were not committed by the time the whole
+// failed.
+func (r *run) abandon(why *sdk.Error) {
+	for i, m := range r.members {
+		if i > 0 && m.err == nil && m.status.Phase != control.PhaseCommitted {
+			m.err = why
+		}
+	}
+}
+
+func (r *run) reportTarget(t *TargetReport, m *member) {
+	t.Bytes, t.Files, t.Wire = m.status.Bytes, m.status.Files, m.status.Wire
+	t.Seconds = time.Since(r.report.Began).Seconds()
+	t.Err = m.err
+	switch {
+	case m.lost:
+		t.ExitCode = ExitControlLost
+	case m.err != nil && errors.Is(m.err, sdk.ErrExists):
+		t.ExitCode = ExitUsage // the copy is not on the target afterwards
+	case m.err != nil:
+		t.ExitCode = exitOfKind(m.err)
+	default:
+		t.Verified = r.verify
+		if r.verify != control.VerifySigned {
+			t.Digest = m.status.Root
+		}
+	}
+}
+
+// undoFailure is the first undo that is not done.
+func (r *run) undoFailure() *sdk.Error {
+	for _, h := range r.hosts {
+		a := r.agents[h]
+		if a == nil {
+			continue
+		}
+		for _, u := range a.undos {
+			if !u.Done && u.Error != nil {
+				return &sdk.Error{Kind: u.Error.Kind, Host: h, Message: "it could not be undone: " + u.What + ": " + u.Error.Message,
+					Hint: "do it by hand, or try again: transferpy cleanup " + r.id, Stderr: u.Error.Stderr}
+			}
+		}
+	}
+	return nil
+}
+
+// undoExit is the exit code for an undo that failed. Where replication was
+// stopped that is what could not be started again.
+func (r *run) undoExit() int {
+	if r.req.StopSlave {
+		return ExitRestart
+	}
+	return ExitFailed
+}
+
+// worst is the exit code of several, by the precedence of DESIGN.md section
+// 6: what refuses the run, then what most needs somebody to look at it. An
+// interruption is what its caller waits for, and an unknown outcome must not
+// pass for a known one.
+func worst(codes []int) int {
+	for _, code := range []int{ExitSIGTERM, ExitSIGINT, ExitStop, ExitRefused, ExitRestart, ExitControlLost, ExitDigest, ExitUsage, ExitFailed} {
+		if slices.Contains(codes, code) {
+			return code
+		}
+	}
+	return ExitOK
+}
+
+// record writes the outcome into the journal. The data is where it is by now,
+// so a journal that cannot be written is a warning.
+func (r *run) record(rep *Report, ended bool) {
+	if r.journal == nil {
+		return
+	}
+	text, err := json.Marshal(rep)
+	if err == nil {
+		err = r.journal.Add(journal.Record{Outcome: &journal.Outcome{ExitCode: rep.ExitCode, Error: rep.Err, Report: text}})
+	}
+	if err == nil && ended {
+		err = r.journal.Add(journal.Record{Ended: true})
+	}
+	if err != nil {
+		r.warn("", "the outcome could not be written into the journal: "+err.Error())
+	}
+}
+
+func sorted(l remains) []string { return slices.Sorted(maps.Keys(l)) }
+
+func first(lines []string, n int) []string { return lines[:min(n, len(lines))] }

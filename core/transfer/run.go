@@ -1,0 +1,215 @@
+package transfer
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// phase is one step of a transfer. A phase that fails ends the transfer:
+// what was prepared until then is stopped and undone.
+type phase struct {
+	name string
+	run  func(*run, context.Context) error
+	// skip says that the phase has nothing to do in this transfer.
+	skip func(*run) bool
+}
+
+// phases are the whole of a transfer, in order. After a dry run's plan, and
+// after a transfer without agents, nothing needs an end.
+var phases = []phase{
+	{"preflight", (*run).preflight, nil},
+	{"plan", (*run).makePlan, nil},
+	{"prepare", (*run).prepare, (*run).dry},
+	{"firewall", (*run).openFirewall, func(r *run) bool { return r.dry() || r.firewall == nil }},
+	{"start", (*run).start, (*run).dry},
+	{"begin", (*run).begin, func(r *run) bool { return r.dry() || !r.plan.Begins }},
+	{"move", (*run).move, (*run).dry},
+	{"compare", (*run).compare, (*run).dry},
+	{"commit", (*run).commit, (*run).dry},
+	{"finish", (*run).finish, func(r *run) bool { return r.dry() || !r.plan.Finishes }},
+}
+
+// run is one transfer under way. Its phases run one after the other; only
+// events come from several goroutines.
+type run struct {
+	id      string
+	req     Request
+	deps    Deps
+	clock   timing
+	events  Events
+	eventMu sync.Mutex
+
+	mode     sdk.Mode
+	firewall sdk.Firewall // nil: nothing is opened
+	fleet    *remote.Fleet
+	hosts    []string // in the order of the chain, each once
+	journal  *journal.Journal
+
+	transfer sdk.Transfer
+	facts    map[string]*control.Facts
+	found    sdk.Findings
+	plan     sdk.Plan
+	verify   control.VerifyLevel
+
+	agents  map[string]*agent // by host name; several names may lead to one
+	members []*member         // the source first
+
+	rules      []sdk.Hole
+	renewAt    time.Time // when the holes must be opened again
+	sourceFree bool
+	settledAt  time.Time       // when all targets were settled first
+	ending     bool            // failures are consequences now, and told no more
+	told       map[string]bool // undos that were told, by agent and id
+	report     *Report
+}
+
+// timing are the times that a test shortens by TRANSFERPY_TEST_LEASE.
+type timing struct {
+	lease time.Duration // before data flows, agents unasked for so long end
+	hold  time.Duration // afterwards
+}
+
+// callTries is how often a call to a host is made in all that answers with
+// an error of the way, where nothing comes after it that would ask again.
+const callTries = 3
+
+func newRun(req Request, deps Deps, events Events) *run {
+	began := time.Now()
+	r := &run{
+		id: journal.NewID(began), req: req, deps: deps, events: events,
+		facts: map[string]*control.Facts{}, agents: map[string]*agent{}, told: map[string]bool{},
+	}
+	r.report = &Report{Transfer: r.id, Began: began, Source: req.Source}
+	for _, t := range req.Targets {
+		r.report.Targets = append(r.report.Targets, TargetReport{Host: t.Host, Path: t.Path})
+	}
+	return r
+}
+
+// open completes and checks what the run was given and starts the plugins,
+// before any host is touched.
+func (r *run) open(ctx context.Context) error {
+	deps, err := r.deps.complete()
+	if err != nil {
+		return &refusal{ExitUsage, err}
+	}
+	r.deps = deps
+	if err := r.req.complete(); err != nil {
+		return &refusal{ExitUsage, err}
+	}
+	if r.clock, err = timings(r.req); err != nil {
+		return &refusal{ExitUsage, err}
+	}
+	r.transfer = r.req.transfer(r.id)
+	if err := r.startPlugins(ctx); err != nil {
+		return &refusal{ExitRefused, err}
+	}
+	return nil
+}
+
+// drive runs the phases until one fails.
+func (r *run) drive(ctx context.Context) error {
+	for _, p := range phases {
+		if p.skip != nil && p.skip(r) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.emit(Event{Type: EventPhase, Phase: p.name, Message: p.name})
+		if err := p.run(r, ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) dry() bool { return r.req.DryRun }
+
+// close releases the journal's lock.
+func (r *run) close() {
+	if r.journal != nil {
+		r.journal.Close()
+	}
+}
+
+// emit hands out an event, one at a time.
+func (r *run) emit(e Event) {
+	if r.events == nil {
+		return
+	}
+	r.eventMu.Lock()
+	defer r.eventMu.Unlock()
+	e.Time, e.Transfer = time.Now(), r.id
+	r.events(e)
+}
+
+func (r *run) warn(host, message string) {
+	r.emit(Event{Type: EventWarning, Host: host, Message: message})
+}
+
+// fail tells of one host's failure.
+func (r *run) fail(err *sdk.Error) {
+	r.emit(Event{Type: EventError, Host: err.Host, Message: err.Error(), Err: err})
+}
+
+// request makes a request of this transfer with a call of its own.
+func (r *run) request(verb control.Verb) control.Request {
+	req := control.Request{Verb: verb, Transfer: r.id, Call: newCall()}
+	if r.journal != nil {
+		state := r.journal.State()
+		req.Generation = state.Generation()
+	}
+	return req
+}
+
+func newCall() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// refusal is an error with the exit code that it means.
+type refusal struct {
+	code int
+	err  error
+}
+
+func (e *refusal) Error() string { return e.err.Error() }
+func (e *refusal) Unwrap() error { return e.err }
+
+// exitOf is the exit code for an error that ended the whole.
+func exitOf(err error) int {
+	var refused *refusal
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, ErrInterrupted):
+		return ExitSIGINT
+	case errors.Is(err, ErrTerminated):
+		return ExitSIGTERM
+	case errors.As(err, &refused):
+		return refused.code
+	}
+	return exitOfKind(sdk.AsError(err))
+}
+
+// exitOfKind is the exit code for the failure of one target.
+func exitOfKind(err *sdk.Error) int {
+	switch {
+	case err == nil:
+		return ExitOK
+	case err.Kind == sdk.KindIntegrity:
+		return ExitDigest
+	}
+	return ExitFailed
+}

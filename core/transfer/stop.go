@@ -1,0 +1,169 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/remote"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// stopLimit bounds the end of a run, from the first stop on. What cannot be
+// reached by then stays in the journal.
+const stopLimit = time.Minute
+
+// stop ends every agent that may have been made, whatever state the run is
+// in, and has what dead ones left undone. It does so under a deadline of its
+// own, since ctx may have ended already.
+func (r *run) stop(ctx context.Context) *sdk.Error {
+	if r.journal == nil {
+		return nil // nothing was acquired
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	r.ending = true
+	e := ending{fleet: r.fleet, request: r.request, keep: r.req.KeepPartial, absorb: r.absorb}
+	var hosts []string
+	for _, h := range r.hosts {
+		if a := r.agents[h]; a == nil || !a.ended {
+			hosts = append(hosts, h)
+		}
+	}
+	left := e.end(ctx, hosts)
+	if len(left) == 0 {
+		return nil
+	}
+	return left.error(r.id)
+}
+
+// ending brings agents to their end on hosts: stop where they live, recover
+// where they have died, again and again until a host says that nothing is
+// left or ctx ends.
+type ending struct {
+	fleet   *remote.Fleet
+	request func(control.Verb) control.Request
+	keep    bool
+	absorb  func(map[string]remote.Answer) // takes each broadcast's answers
+}
+
+// remains are the hosts on which something is left, and why.
+type remains map[string]*sdk.Error
+
+// end returns what is left when it gives up.
+func (e *ending) end(ctx context.Context, hosts []string) remains {
+	left := remains{}
+	wait, _ := e.fleet.Patience()
+	wait = min(wait, stopLimit/3) // so that a slow one leaves time to ask again
+	for try := 0; len(hosts) > 0; try++ {
+		if try > 0 && pause(ctx, min(time.Duration(try)*500*time.Millisecond, 5*time.Second)) != nil {
+			return left
+		}
+		stop := e.request(control.VerbStop)
+		stop.Stop = &control.Stop{Keep: e.keep}
+		stop.Until, stop.Wait = control.PhaseEnded, wait
+		answers := e.fleet.Broadcast(ctx, stop, hosts...)
+		e.absorb(answers)
+		var dead []string
+		for _, h := range hosts {
+			switch state := judge(h, answers[h]); state.kind {
+			case nothingLeft:
+				delete(left, h)
+			case died:
+				dead = append(dead, h)
+				left[h] = state.err
+			default:
+				left[h] = state.err
+			}
+		}
+		e.recover(ctx, dead, left, wait)
+		hosts = left.hosts(hosts)
+	}
+	return left
+}
+
+// recover has a new process undo what dead agents left.
+func (e *ending) recover(ctx context.Context, hosts []string, left remains, wait time.Duration) {
+	if len(hosts) == 0 {
+		return
+	}
+	req := e.request(control.VerbRecover)
+	req.Recover = &control.Recover{Keep: e.keep}
+	req.Until, req.Wait = control.PhaseEnded, wait
+	answers := e.fleet.Broadcast(ctx, req, hosts...)
+	e.absorb(answers)
+	for _, h := range hosts {
+		if state := judge(h, answers[h]); state.kind == nothingLeft {
+			delete(left, h)
+		} else if state.err != nil {
+			left[h] = state.err
+		}
+	}
+}
+
+// verdict is what a host's answer to stop or recover means.
+type verdict struct {
+	kind int
+	err  *sdk.Error
+}
+
+const (
+	nothingLeft = iota
+	stillThere
+	died
+)
+
+func judge(host string, a remote.Answer) verdict {
+	if a.Err != nil {
+		return verdict{stillThere, a.Err}
+	}
+	v := verdict{kind: nothingLeft}
+	for _, agent := range a.Reply.Agents {
+		switch {
+		case agent.Status != nil && agent.Status.Ended:
+		case agent.Gone:
+			v = verdict{died, &sdk.Error{Kind: sdk.KindCrashed, Host: host, Message: fmt.Sprintf("agent %s has died and has left something to undo", agent.Agent)}}
+		case agent.Error != nil:
+			v = worse(v, verdict{stillThere, atHost(agent.Error, host)})
+		default:
+			v = worse(v, verdict{stillThere, &sdk.Error{Kind: sdk.KindTimeout, Host: host, Message: fmt.Sprintf("agent %s has not ended yet", agent.Agent)}})
+		}
+	}
+	return v
+}
+
+func worse(a, b verdict) verdict {
+	if b.kind > a.kind {
+		return b
+	}
+	return a
+}
+
+// hosts returns those of all on which something is left.
+func (l remains) hosts(all []string) []string {
+	var hosts []string
+	for _, h := range all {
+		if l[h] != nil {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// error says what is left, and how to go on.
+func (l remains) error(id string) *sdk.Error {
+	var lines []string
+	kind := sdk.KindUnreachable
+	for _, err := range l {
+		lines = append(lines, err.Error())
+		kind = err.Kind
+	}
+	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(sorted(l)) + ": " + strings.Join(first(lines, 3), "; "),
+		Hint: "agents undo by themselves when their lease ends; to do it now: transferpy cleanup " + id}
+}
+
+// phase writes into the journal how far the transfer is.
+func (r *run) phase(name string) error { return r.journal.Add(journal.Record{Phase: name}) }
