@@ -8,10 +8,14 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/link"
 	"github.com/transferpy/transferpy/core/agent/undo"
+	"github.com/transferpy/transferpy/sdk"
 )
 
 // Config is what a Job needs from the process that it runs in.
@@ -25,8 +29,7 @@ type Config struct {
 	Log      *slog.Logger
 	// Changed is called, from any goroutine and without locks held, when
 	// something happened that the controller wants to know at once: the
-	// waiting answers go out. Never for mere progress, nor for each phase of
-	// a member, so that a short transfer costs one call.
+	// waiting answers go out. Never for mere progress.
 	Changed func()
 	// SourceDone is called once, likewise, when nothing will be read from
 	// the source any more: the undos of that moment are due. It is no change
@@ -34,36 +37,244 @@ type Config struct {
 	SourceDone func()
 }
 
+// Why a job's goroutines are told to end.
+var (
+	errStopped = errors.New("stopped")
+	errEnded   = errors.New("ended")
+)
+
+// member is one end of the transfer in this agent.
+type member interface {
+	// run does all up to being verified; its failure is in the status too.
+	run(ctx context.Context) error
+	// deliver takes an incoming connection and owns it.
+	deliver(conn *link.Conn)
+}
+
 // Job is one agent's share of a transfer. Its methods may be called from
 // several goroutines at once.
-type Job struct{ cfg Config }
+type Job struct {
+	cfg   Config
+	ctx   context.Context
+	stop  context.CancelCauseFunc
+	group sync.WaitGroup
+	begun chan struct{} // closed by Begin
+
+	mu       sync.Mutex
+	started  bool
+	stopped  bool
+	isBegun  bool
+	isFlow   bool
+	isDone   bool
+	members  map[string]member
+	meters   []*meter
+	targets  map[string]*target
+	order    []string
+	startErr error
+}
 
 // New makes a Job that waits for its plan.
-func New(cfg Config) *Job { return &Job{cfg: cfg} }
+func New(cfg Config) *Job {
+	ctx, stop := context.WithCancelCause(context.Background())
+	return &Job{cfg: cfg, ctx: ctx, stop: stop, begun: make(chan struct{}), members: make(map[string]member), targets: make(map[string]*target)}
+}
 
-// Start checks the plan, defers the undos of this agent's members and starts
-// them; it does not wait for them. A second Start is refused.
-func (j *Job) Start(plan *control.Start) error { return errors.New("not built yet") }
+// Start checks the plan and starts this agent's members; it does not wait for
+// them. A second Start is refused.
+func (j *Job) Start(plan *control.Start) error {
+	c, err := newChain(plan, j.cfg.Agent)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.started || j.stopped {
+		return &sdk.Error{Kind: sdk.KindInternal, Message: "the agent has its plan already, or was stopped"}
+	}
+	j.started = true
+	for i, m := range plan.Members {
+		switch {
+		case m.Agent != j.cfg.Agent:
+		case i == 0:
+			s := newSource(j, c)
+			j.add(m.Name, s, s.meter)
+		default:
+			t := newTarget(j, c, i)
+			j.targets[m.Name] = t
+			j.add(m.Name, t, t.meter)
+		}
+	}
+	acceptor := c.acceptor(j.cfg.Identity, j.cfg.Transfer, j.deliver)
+	j.group.Go(func() { acceptor.Serve(j.ctx, j.cfg.Listener) })
+	for name, m := range j.members {
+		j.group.Go(func() {
+			if err := m.run(j.ctx); err != nil {
+				j.cfg.Log.Warn("member ended", "member", name, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// add is called with the lock held.
+func (j *Job) add(name string, m member, meter *meter) {
+	j.members[name] = m
+	j.meters = append(j.meters, meter)
+}
+
+// deliver gives a proven connection to the member that it is for.
+func (j *Job) deliver(conn *link.Conn) {
+	j.mu.Lock()
+	m := j.members[conn.Hello.To]
+	j.mu.Unlock()
+	if m == nil {
+		conn.Close()
+		return
+	}
+	m.deliver(conn)
+}
+
+// hello is what member from says to member to.
+func (j *Job) hello(from, to string, p link.Purpose, plain bool) link.Hello {
+	return link.Hello{Transfer: j.cfg.Transfer, From: from, To: to, Purpose: p, Plain: plain}
+}
+
+// dialNext makes member i's links down the chain: the one for data to the
+// next, which it returns (nil for the last), and the proof that the one after
+// it could be reached if the next one failed.
+func (j *Job) dialNext(ctx context.Context, c *chain, i int) (*link.Conn, error) {
+	members := c.plan.Members
+	var data *link.Conn
+	group, ctx := errgroup.WithContext(ctx)
+	dial := func(k int, p link.Purpose, plain bool) (*link.Conn, error) {
+		return c.dialer(ctx, j.cfg.Identity, members[k]).Dial(ctx, j.hello(members[i].Name, members[k].Name, p, plain))
+	}
+	if i+1 < len(members) {
+		group.Go(func() (err error) {
+			data, err = dial(i+1, link.PurposeData, !c.plan.Settings.Encrypt)
+			return err
+		})
+	}
+	if i+2 < len(members) {
+		group.Go(func() error {
+			proof, err := dial(i+2, link.PurposeProof, false)
+			if err == nil {
+				proof.Close()
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		if data != nil {
+			data.Close()
+		}
+		return nil, err
+	}
+	return data, nil
+}
 
 // Begin lets data flow: the mode's Begin has ended.
-func (j *Job) Begin() {}
+func (j *Job) Begin() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.isBegun {
+		j.isBegun = true
+		close(j.begun)
+	}
+}
+
+// flow marks that data flows from now on.
+func (j *Job) flow() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.isFlow = true
+}
+
+// released marks that nothing is read from the source any more.
+func (j *Job) released() {
+	j.mu.Lock()
+	first := !j.isDone
+	j.isDone = true
+	j.mu.Unlock()
+	if first {
+		j.cfg.SourceDone()
+	}
+}
 
 // Commit publishes the named members that are this agent's and verified, and
-// returns when they are published or have failed.
-func (j *Job) Commit(ctx context.Context, members []string) error { return nil }
+// returns when they are published or have failed. What a member failed of is
+// in its status as well.
+func (j *Job) Commit(ctx context.Context, members []string) error {
+	j.mu.Lock()
+	var mine []*target
+	for _, name := range members {
+		if t := j.targets[name]; t != nil {
+			mine = append(mine, t)
+		}
+	}
+	j.mu.Unlock()
+	errs := make([]error, len(mine))
+	var wg sync.WaitGroup
+	for i, t := range mine {
+		wg.Go(func() { errs[i] = t.commit(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
 
 // Members tells the state of this agent's members; empty before Start.
-func (j *Job) Members() []control.MemberStatus { return nil }
+func (j *Job) Members() []control.MemberStatus {
+	j.mu.Lock()
+	meters := j.meters
+	j.mu.Unlock()
+	out := make([]control.MemberStatus, 0, len(meters))
+	for _, m := range meters {
+		out = append(out, m.status())
+	}
+	return out
+}
 
 // Flowing reports whether data flows or has flowed: from then on the agent
 // holds on without its controller.
-func (j *Job) Flowing() bool { return false }
+func (j *Job) Flowing() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.isFlow
+}
 
 // SourceDone reports whether nothing will be read from the source any more,
 // as far as this agent knows.
-func (j *Job) SourceDone() bool { return false }
+func (j *Job) SourceDone() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.isDone
+}
 
 // Stop ends all members, kills what they started, closes the listener and
 // returns when every goroutine of the Job has ended or ctx has. It undoes
 // nothing: that is the undo log's work, afterwards.
-func (j *Job) Stop(ctx context.Context) error { return nil }
+func (j *Job) Stop(ctx context.Context) error {
+	j.mu.Lock()
+	j.stopped = true
+	started := j.started
+	targets := j.targets
+	j.mu.Unlock()
+	j.stop(errStopped)
+	if !started {
+		return j.cfg.Listener.Close()
+	}
+	done := make(chan struct{})
+	go func() { // ends with the job's own goroutines
+		defer close(done)
+		j.group.Wait()
+		for _, t := range targets {
+			t.release()
+		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/tree"
+)
+
+// input is what a source reads: a tree, or a stream.
+type input struct {
+	stream *streamReader // nil for a tree
+	read   func(ctx context.Context, emit func(context.Context, *parcel) error) error
+	close  func()
+}
+
+// open opens the read stage.
+func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error) {
+	stage := s.chain.plan.Read
+	if s.chain.stream() {
+		r, err := openStream(ctx, stage, s.job.cfg.StateDir, s.meter)
+		if err != nil {
+			return nil, err
+		}
+		return &input{stream: r, close: r.close, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
+			return r.read(ctx, spool, emit)
+		}}, nil
+	}
+	src, err := tree.OpenSource(stage.Path)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{src: src, spool: spool, meter: s.meter}
+	return &input{close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
+		w.emit = emit
+		err := w.walk(ctx)
+		s.meter.warn(src.Warnings()...)
+		return err
+	}}, nil
+}
+
+// workers is how many goroutines read, hash and compress, or decompress and
+// write: one for each core, and some that wait for the disk.
+func workers() int { return runtime.GOMAXPROCS(0) + 2 }
+
+// rule is the digest rule of the manifests.
+func (c *chain) rule() string {
+	if c.digests() {
+		return manifest.RuleBLAKE3
+	}
+	return manifest.RuleNone
+}

@@ -1,0 +1,131 @@
+package link
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// Purpose is what a connection is for.
+type Purpose string
+
+// The purposes.
+const (
+	PurposeNotes Purpose = "notes" // small messages between the source and one target
+	PurposeData  Purpose = "data"  // frames, from a member to the next of the chain
+	PurposeProof Purpose = "proof" // nothing: it shows that the way is open, should it be needed
+)
+
+// Times of a link. Both ends send something every Beat; an end that hears
+// nothing for Silence takes its peer for dead. Silence outlasts a short cut of
+// the network, which TCP mends by itself.
+const (
+	Beat    = 2 * time.Second
+	Silence = 15 * time.Second
+	// Handshake bounds the proof of a new connection, so that a stranger
+	// cannot hold a slot.
+	Handshake = 3 * time.Second
+)
+
+// MaxMessage bounds one message on a notes connection.
+const MaxMessage = 4 << 20
+
+// Hello is the first message on a proven TLS connection: who dials whom, for
+// what. Members are known by name, their agents by key.
+type Hello struct {
+	V        int     `json:"v"`
+	Transfer string  `json:"transfer"`
+	From     string  `json:"from"`
+	To       string  `json:"to"`
+	Purpose  Purpose `json:"purpose"`
+	// Plain asks for a token with which an unencrypted connection may be
+	// opened; what it carries is guarded by the segments' signatures.
+	Plain bool `json:"plain,omitempty"`
+}
+
+// welcome answers a Hello.
+type welcome struct {
+	Token []byte `json:"token,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+const helloVersion = 1
+
+// Conn is a proven connection between two members. One goroutine may read
+// while another writes; writes of messages are serialised.
+type Conn struct {
+	net.Conn
+	Hello   Hello
+	Address string // the peer's, as connected
+
+	writing sync.Mutex
+}
+
+// Read reads with the deadline of Silence.
+func (c *Conn) Read(p []byte) (int, error) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(Silence)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		return n, fmt.Errorf("nothing heard from %s for %s", c.Address, Silence)
+	}
+	return n, err
+}
+
+// WriteMessage sends v as one JSON message.
+func (c *Conn) WriteMessage(v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(body) > MaxMessage {
+		return fmt.Errorf("a message of %d bytes is over the limit of %d", len(body), MaxMessage)
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(Silence)); err != nil {
+		return err
+	}
+	return writeMessage(c.Conn, body)
+}
+
+// ReadMessage reads one message into v.
+func (c *Conn) ReadMessage(v any) error { return readMessage(c, v) }
+
+func writeMessage(w io.Writer, body []byte) error {
+	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	_, err := w.Write(append(buf, body...))
+	return err
+}
+
+func readMessage(r io.Reader, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > MaxMessage {
+		return fmt.Errorf("a message of %d bytes is over the limit of %d", n, MaxMessage)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return err
+	}
+	return json.Unmarshal(body, v)
+}
+
+// sendMessage is writeMessage of a value, for the handshake.
+func sendMessage(w io.Writer, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeMessage(w, body)
+}

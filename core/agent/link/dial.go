@@ -1,0 +1,202 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/transferpy/transferpy/sdk"
+)
+
+const (
+	connectTimeout = 3 * time.Second
+	// stagger is how long a better address is preferred before the next one
+	// is tried beside it (RFC 8305 uses the same idea and about this value).
+	stagger = 300 * time.Millisecond
+	// betweenRounds is the pause after all addresses have failed once.
+	betweenRounds = 300 * time.Millisecond
+)
+
+// Dialer makes proven connections to one member.
+type Dialer struct {
+	Identity    *Identity
+	Fingerprint string   // the peer's pinned key
+	Host        string   // the peer's host as the operator named it, for errors
+	Addresses   []string // host:port literals, best first
+}
+
+// Dial tries the addresses, again and again, until one proves to be the peer
+// or ctx ends. The error tells for each address what came of it. The caller
+// closes the Conn.
+func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
+	h.V = helloVersion
+	if len(d.Addresses) == 0 {
+		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host, Message: "no address of the host can be used for data",
+			Hint: "set data_address or data_network for it"}
+	}
+	for {
+		conn, reasons := d.round(ctx, h)
+		if conn != nil {
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host,
+				Message: fmt.Sprintf("member %s could not be reached from %s: %s", h.To, h.From, strings.Join(reasons, "; ")),
+				Hint:    "open the port between the hosts, or choose the network with --data-network"}
+		case <-time.After(betweenRounds):
+		}
+	}
+}
+
+// attempt is what came of one address.
+type attempt struct {
+	index  int
+	conn   *Conn
+	reason string
+}
+
+// round tries each address once, a later one only when the earlier ones have
+// failed or have had their head start.
+func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan attempt, len(d.Addresses))
+	var wg sync.WaitGroup
+	defer func() { // what the losers still deliver is closed
+		cancel()
+		wg.Wait()
+		close(results)
+		for a := range results {
+			if a.conn != nil {
+				a.conn.Close()
+			}
+		}
+	}()
+	reasons := make([]string, len(d.Addresses))
+	started, ended := 0, 0
+	start := func() {
+		i := started
+		started++
+		wg.Go(func() {
+			conn, err := d.try(ctx, d.Addresses[i], h)
+			a := attempt{index: i, conn: conn}
+			if err != nil {
+				a.reason = reason(err)
+			}
+			results <- a
+		})
+	}
+	start()
+	timer := time.NewTimer(stagger)
+	defer timer.Stop()
+	for ended < len(d.Addresses) {
+		select {
+		case a := <-results:
+			ended++
+			if a.conn != nil {
+				return a.conn, nil
+			}
+			reasons[a.index] = d.Addresses[a.index] + ": " + a.reason
+			if started < len(d.Addresses) {
+				start()
+			}
+		case <-timer.C:
+			if started < len(d.Addresses) {
+				start()
+				timer.Reset(stagger)
+			}
+		}
+	}
+	return nil, reasons
+}
+
+// try proves one address, and for a plain connection opens that too.
+func (d *Dialer) try(ctx context.Context, address string, h Hello) (*Conn, error) {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	raw, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, Handshake)
+	defer cancel()
+	conn := tls.Client(raw, d.Identity.config(func(fp string) bool { return fp == d.Fingerprint }))
+	answer, err := d.greet(ctx, conn, h)
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	if !h.Plain {
+		return &Conn{Conn: conn, Hello: h, Address: address}, nil
+	}
+	raw.Close()
+	plain, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := plain.Write(append([]byte(plainMark), answer.Token...)); err != nil {
+		plain.Close()
+		return nil, err
+	}
+	return &Conn{Conn: plain, Hello: h, Address: address}, nil
+}
+
+// greet does the TLS handshake and says hello.
+func (d *Dialer) greet(ctx context.Context, conn *tls.Conn, h Hello) (welcome, error) {
+	deadline, _ := ctx.Deadline()
+	conn.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { conn.NetConn().Close() })
+	defer stop()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return welcome{}, &silentError{err}
+	}
+	if err := sendMessage(conn, h); err != nil {
+		return welcome{}, &silentError{err}
+	}
+	var w welcome
+	if err := readMessage(conn, &w); err != nil {
+		return welcome{}, &silentError{err}
+	}
+	if w.Error != "" {
+		return welcome{}, errors.New("refused: " + w.Error)
+	}
+	if !stop() {
+		return welcome{}, ctx.Err()
+	}
+	conn.SetDeadline(time.Time{})
+	return w, nil
+}
+
+// silentError is a failure after TCP had connected: the port is open, but no
+// agent of this transfer answers there (yet).
+type silentError struct{ err error }
+
+func (e *silentError) Error() string { return e.err.Error() }
+func (e *silentError) Unwrap() error { return e.err }
+
+// reason says in a few words why an address failed.
+func reason(err error) string {
+	var ne net.Error
+	var silent *silentError
+	timeout := errors.As(err, &ne) && ne.Timeout() || errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case errors.As(err, &silent) && timeout:
+		return "connected, but no answer: the agent there has no plan yet or hangs"
+	case errors.As(err, &silent):
+		return "connected, but it is not the expected agent: " + err.Error()
+	case timeout:
+		return "timeout: a firewall drops, or the host is down"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused: a firewall rejects, or nothing listens"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no route, or a firewall rejects"
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	}
+	return err.Error()
+}

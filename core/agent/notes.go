@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/link"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// noteType is what a note between the source and a target says.
+type noteType string
+
+const (
+	noteBeat noteType = "beat" // I live
+
+	// From a target to the source.
+	noteReady    noteType = "ready"    // all my links are proven
+	noteNeed     noteType = "need"     // the pass has ended here; this I lack
+	noteVerified noteType = "verified" // what I have is right
+	noteFailed   noteType = "failed"   // either way: I have failed, for this reason
+
+	// From the source to the targets.
+	noteBegin      noteType = "begin"       // data flows from now on
+	noteSourceDone noteType = "source-done" // nothing is read any more
+	noteWake       noteType = "wake"        // tell your controller, if it waits
+)
+
+// note is one message on a notes connection.
+type note struct {
+	Type  noteType          `json:"type"`
+	Pass  uint32            `json:"pass,omitempty"`
+	Need  []frame.NeedRange `json:"need,omitempty"`
+	More  bool              `json:"more,omitempty"` // the need-list was cut at its limit
+	Error *sdk.Error        `json:"error,omitempty"`
+}
+
+// maxNeed bounds one need-list; what is beyond it comes with the next one.
+const maxNeed = 16384
+
+// exchange reads notes from conn into handle until the connection ends, and
+// beats meanwhile; it returns why. It closes conn.
+func exchange(ctx context.Context, conn *link.Conn, handle func(note)) error {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(done)
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(link.Beat):
+				if conn.WriteMessage(note{Type: noteBeat}) != nil {
+					return // the reader sees why
+				}
+			}
+		}
+	})
+	for {
+		var n note
+		if err := conn.ReadMessage(&n); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+		if n.Type != noteBeat {
+			handle(n)
+		}
+	}
+}

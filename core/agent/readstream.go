@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/digest"
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/process"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// streamName is the path of a stream's only entry.
+const streamName = "stream"
+
+// streamReader reads one stream of bytes, a command's output or a file, into
+// parcels of a piece each.
+type streamReader struct {
+	in    io.Reader
+	end   func() error // whether the stream was complete
+	stop  func(context.Context)
+	meter *meter
+
+	tree *digest.Tree // owned by the sender
+	size int64        // likewise, set with the last parcel
+}
+
+// openStream starts the command or opens the file of a read stage.
+func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter) (*streamReader, error) {
+	if stage.Command != nil {
+		p, err := process.StartSource(ctx, *stage.Command, stateDir)
+		if err != nil {
+			return nil, err
+		}
+		return &streamReader{in: p.Stdout(), end: p.Wait, stop: p.Stop, meter: m, tree: digest.NewTree()}, nil
+	}
+	if stage.Builtin != sdk.BuiltinFile {
+		return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: "this agent cannot read by " + stage.Builtin}
+	}
+	f, err := os.Open(string(stage.Path))
+	if err != nil {
+		return nil, &sdk.Error{Kind: sdk.KindNotFound, Message: "cannot read " + stage.Path.Display() + ": " + err.Error()}
+	}
+	before, err := identOf(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	seen := file{entry: manifest.Entry{Path: stage.Path}, ident: before}
+	return &streamReader{in: f, end: func() error { return unchanged(f, seen) },
+		stop: func(context.Context) { f.Close() }, meter: m, tree: digest.NewTree()}, nil
+}
+
+// entry is the stream's only entry.
+func (s *streamReader) entry() manifest.Entry {
+	return manifest.Entry{Path: streamName, Type: sdk.FileRegular, Mode: 0o600, Size: -1, Stream: true}
+}
+
+// read emits the entry and then the stream, and succeeds only if it was
+// complete.
+func (s *streamReader) read(ctx context.Context, spool *manifest.Spool, emit func(context.Context, *parcel) error) error {
+	e := s.entry()
+	record, err := manifest.AppendEntry(nil, &e)
+	if err != nil {
+		return err
+	}
+	if _, _, err := spool.Append(record); err != nil {
+		return err
+	}
+	s.meter.entries.Add(1)
+	s.meter.files.Add(1)
+	x := frame.Extent{Entry: 0, Offset: 1, Length: uint64(len(record))}
+	if err := emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
+		f, err := k.pack(ctx, frame.TypeEntries, []frame.Extent{x}, record)
+		p.ready = append(p.ready, f)
+		return err
+	})); err != nil {
+		return err
+	}
+	for index := uint64(0); ; index++ {
+		piece := make([]byte, digest.PieceSize)
+		n, err := io.ReadFull(s.in, piece)
+		if n > 0 {
+			if err := emit(ctx, s.parcel(index, piece[:n])); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return s.end()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *streamReader) parcel(index uint64, content []byte) *parcel {
+	return newParcel(func(ctx context.Context, k *packer, p *parcel) error {
+		f, node, err := k.piece(ctx, 0, index, len(content), func(b []byte) error { copy(b, content); return nil })
+		if err != nil {
+			return err
+		}
+		p.ready, p.bytes = append(p.ready, f), int64(len(content))
+		p.nodes = append(p.nodes, placedNode{index, len(content), node})
+		return nil
+	})
+}
+
+// close ends the command, or closes the file.
+func (s *streamReader) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	s.stop(ctx)
+}

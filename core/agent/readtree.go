@@ -1,0 +1,184 @@
+package agent
+
+import (
+	"context"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transferpy/transferpy/core/agent/digest"
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/tree"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// Sizes of what is gathered before it is sent. An entry goes before its
+// content, and a thousand small files cost one frame.
+const (
+	entriesBatch = 256 << 10
+	maxBatch     = 1024                 // small files in one frame
+	smallFile    = digest.PieceSize / 2 // larger ones get frames of their own
+)
+
+// walker reads a tree into parcels.
+type walker struct {
+	src   *tree.Source
+	spool *manifest.Spool
+	emit  func(context.Context, *parcel) error
+	meter *meter
+
+	next    uint64 // number of the next entry
+	first   uint64 // number of the first entry in batch
+	batch   []byte // encoded entries not yet emitted
+	small   []file // small files whose content is not yet emitted
+	smallSz int
+}
+
+// file is a regular file to be read, as the walk saw it.
+type file struct {
+	number uint64
+	entry  manifest.Entry
+	ident  manifest.Ident
+}
+
+// largeFile is a file of several parcels. The sender owns the tree of its
+// nodes; the last parcel closes the file.
+type largeFile struct {
+	file
+	f    *os.File
+	tree *digest.Tree
+}
+
+// walk emits all parcels of the tree.
+func (w *walker) walk(ctx context.Context) error {
+	if err := w.src.Walk(ctx, func(e manifest.Entry, id manifest.Ident) error { return w.visit(ctx, e, id) }); err != nil {
+		return err
+	}
+	return w.flush(ctx)
+}
+
+func (w *walker) visit(ctx context.Context, e manifest.Entry, id manifest.Ident) error {
+	var err error
+	if w.batch, err = manifest.AppendEntry(w.batch, &e); err != nil {
+		return err
+	}
+	number := w.next
+	w.next++
+	w.meter.entries.Add(1)
+	if e.Type == sdk.FileRegular {
+		w.meter.files.Add(1)
+		f := file{number, e, id}
+		if e.Size > smallFile {
+			if err := w.flush(ctx); err != nil {
+				return err
+			}
+			return w.large(ctx, f)
+		}
+		w.small = append(w.small, f)
+		w.smallSz += int(e.Size)
+	}
+	if w.smallSz > digest.PieceSize-smallFile || len(w.small) >= maxBatch || len(w.batch) >= entriesBatch {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+// flush emits the gathered entries and then the content of the small files
+// among them.
+func (w *walker) flush(ctx context.Context) error {
+	if len(w.batch) > 0 {
+		batch := w.batch
+		first, n, err := w.spool.Append(batch)
+		if err != nil {
+			return err
+		}
+		w.batch, w.first = nil, w.next
+		extent := frame.Extent{Entry: first, Offset: uint64(n), Length: uint64(len(batch))}
+		if err := w.emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
+			s, err := k.pack(ctx, frame.TypeEntries, []frame.Extent{extent}, batch)
+			p.ready = append(p.ready, s)
+			return err
+		})); err != nil {
+			return err
+		}
+	}
+	if len(w.small) == 0 {
+		return nil
+	}
+	files, src := w.small, w.src
+	w.small, w.smallSz = nil, 0
+	return w.emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
+		return readSmall(ctx, k, p, src, files)
+	}))
+}
+
+// readSmall reads whole files into one frame.
+func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, files []file) error {
+	raw := k.raw()
+	defer k.giveBack(raw)
+	content := (*raw)[:0]
+	var extents []frame.Extent
+	for _, f := range files {
+		size := int(f.entry.Size)
+		b := content[len(content) : len(content)+size]
+		if err := readWhole(src, f, b); err != nil {
+			return err
+		}
+		content = content[:len(content)+size]
+		if size > 0 {
+			extents = append(extents, frame.Extent{Entry: f.number, Length: uint64(size)})
+		}
+		if k.digests {
+			p.sums = append(p.sums, frame.FileDigest{Entry: f.number, Size: uint64(size), Sum: digest.Of(b)})
+		}
+		p.files++
+	}
+	p.bytes = int64(len(content))
+	if len(extents) == 0 {
+		return nil
+	}
+	s, err := k.pack(ctx, frame.TypeData, extents, content)
+	if err == nil {
+		p.ready = append(p.ready, s)
+	}
+	return err
+}
+
+// readWhole reads a small file and makes sure that it is still the one that
+// the walk saw, before and after.
+func readWhole(src *tree.Source, f file, b []byte) error {
+	fd, now, err := src.Open(&f.entry)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if !now.Same(f.ident) {
+		return changed(f.entry.Path, "between listing and reading")
+	}
+	if err := readAt(fd, f.entry.Path, b, 0); err != nil {
+		return err
+	}
+	return unchanged(fd, f)
+}
+
+// unchanged fails if an open file is not as the walk saw it.
+func unchanged(fd *os.File, f file) error {
+	now, err := identOf(fd)
+	if err != nil {
+		return err
+	}
+	if !now.Same(f.ident) {
+		return changed(f.entry.Path, "size or times differ after reading")
+	}
+	return nil
+}
+
+func identOf(f *os.File) (manifest.Ident, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return manifest.Ident{}, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	return manifest.Ident{Dev: uint64(st.Dev), Ino: st.Ino, Size: st.Size,
+		MTimeSec: st.Mtim.Sec, MTimeNsec: uint32(st.Mtim.Nsec), CTimeSec: st.Ctim.Sec, CTimeNsec: uint32(st.Ctim.Nsec)}, nil
+}

@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/link"
+	"github.com/transferpy/transferpy/core/agent/relay"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// targetBudget bounds the frames that a target holds: those not yet passed on
+// and those not yet written.
+const targetBudget = 64 << 20
+
+// sink takes the frames of a pass and makes of them what the plan wants. One
+// goroutine calls it.
+type sink interface {
+	// take takes one packet with its hold, in the order of arrival. An error
+	// means that the target has failed.
+	take(ctx context.Context, p relay.Packet) error
+	// missing waits for all that was taken and returns what the target still
+	// lacks; an error if what it has is not what the source sent.
+	missing(ctx context.Context) ([]frame.NeedRange, error)
+	// verify makes sure, by the level asked for, that what was written is
+	// what the source read.
+	verify(ctx context.Context) error
+	// close ends everything that the sink started.
+	close()
+}
+
+// receive takes the data that comes by in, passes it on by out (nil at the end
+// of the chain) and writes it. A sink that fails does not stop the passing
+// on, nor a lost successor the writing.
+func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) error {
+	ring, budget := relay.NewRing(), relay.NewBudget(targetBudget)
+	local := ring.Tap()
+	stop := context.AfterFunc(ctx, func() { in.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	if out != nil {
+		next := ring.Tap()
+		stop := context.AfterFunc(ctx, func() { out.conn.Close() })
+		defer stop()
+		// Either one's error is the successor's failure, which the source
+		// sees by itself.
+		wg.Go(func() { _ = out.hear() })
+		wg.Go(func() { _ = out.forward(ctx, next) })
+	}
+	wg.Go(func() { ring.Close(t.readAll(ctx, in, ring, budget)) })
+	err := t.work(ctx, local)
+	local.Leave()
+	if err != nil {
+		err = t.fail(err, nil) // the source is to know now, not when the others are served
+	}
+	wg.Wait()
+	return err
+}
+
+// readAll reads frames into the ring until the explicit end of the pass; it
+// beats meanwhile, and closes the link afterwards to say that it has all.
+func (t *target) readAll(ctx context.Context, in *link.Conn, ring *relay.Ring, budget *relay.Budget) error {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer in.Close()
+	defer close(done)
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(link.Beat):
+				if writeBeat(in) != nil {
+					return // the reader sees why
+				}
+			}
+		}
+	})
+	ended := false
+	for {
+		p, err := readPacket(ctx, in, budget)
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return t.linkLost(in, err)
+		}
+		kind := p.Type
+		if kind == frame.TypeHeartbeat {
+			p.Buffer.Release()
+			continue
+		}
+		t.meter.wire.Add(int64(len(p.Wire())))
+		ring.Put(p)
+		switch {
+		case kind == frame.TypePassEnd || kind == frame.TypeFailure:
+			ended = true
+		case kind == frame.TypeSegmentEnd && ended:
+			return nil
+		}
+	}
+}
+
+func (t *target) linkLost(in *link.Conn, err error) error {
+	from := t.chain.plan.Members[t.index-1]
+	return &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
+		Message: "the data link from " + from.Name + " on " + from.Host + " was lost: " + err.Error(),
+		Hint:    "see whether that host and its agent live, then run the transfer again"}
+}
+
+// readPacket reads one frame into a buffer of the budget.
+func readPacket(ctx context.Context, in *link.Conn, budget *relay.Budget) (relay.Packet, error) {
+	var buf *relay.Buffer
+	var failed error
+	f, err := frame.Read(in, func(n int) []byte {
+		if buf, failed = budget.Get(ctx, n); failed != nil {
+			return make([]byte, n) // ctx has ended: the link is closed, the read fails
+		}
+		return buf.B
+	})
+	if err == nil && failed == nil {
+		return relay.Packet{Frame: f, Buffer: buf}, nil
+	}
+	if buf != nil {
+		buf.Release()
+	}
+	return relay.Packet{}, errors.Join(failed, err)
+}
+
+// work writes what the tap gives, says what is missing, and verifies.
+func (t *target) work(ctx context.Context, tap *relay.Tap) error {
+	s, err := t.newSink(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for {
+		p, err := tap.Next(ctx)
+		if err != nil && !isEnd(err) {
+			return err
+		}
+		if err != nil {
+			break
+		}
+		if err := s.take(ctx, p); err != nil {
+			return err
+		}
+	}
+	need, err := s.missing(ctx)
+	if err != nil {
+		return err
+	}
+	more := len(need) > maxNeed
+	if err := t.say(note{Type: noteNeed, Pass: 1, Need: need[:min(len(need), maxNeed)], More: more}); err != nil {
+		return err
+	}
+	if len(need) > 0 {
+		return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "a part of the data did not arrive", Hint: "run the transfer again"}
+	}
+	t.meter.enter(control.PhaseReadDone)
+	t.meter.enter(control.PhaseVerifying)
+	return s.verify(ctx)
+}

@@ -1,0 +1,88 @@
+// Package relay passes frames on: from the link they came by to the local
+// sink and to the next hop, through a ring that is bounded in bytes. It looks
+// at no frame's content.
+package relay
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Budget bounds the bytes of all buffers that are out at once; it is what
+// keeps an agent's memory bounded, and what holds a fast peer back. Safe for
+// concurrent use.
+type Budget struct {
+	size int64
+	sem  *semaphore.Weighted
+	pool sync.Pool
+}
+
+// usual is the size of pooled buffers: a piece with its header and some
+// extents. Larger ones are made as needed, and still counted.
+const usual = 1<<20 + 128<<10
+
+// NewBudget makes a Budget of so many bytes, at least a few of the largest
+// buffers.
+func NewBudget(size int64) *Budget {
+	return &Budget{size: size, sem: semaphore.NewWeighted(size)}
+}
+
+// Buffer is memory taken from a Budget, until the last holder releases it.
+type Buffer struct {
+	B      []byte
+	weight int64
+	holds  atomic.Int32
+	budget *Budget
+}
+
+// Get returns a buffer of n bytes with one hold on it. It waits until the
+// budget allows it or ctx ends.
+func (b *Budget) Get(ctx context.Context, n int) (*Buffer, error) {
+	weight := min(int64(max(n, minWeight)), b.size)
+	if err := b.sem.Acquire(ctx, weight); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	buf := &Buffer{weight: weight, budget: b}
+	switch {
+	case n > usual || n <= small:
+		buf.B = make([]byte, n)
+	default:
+		if p, ok := b.pool.Get().(*[]byte); ok {
+			buf.B = (*p)[:n]
+		} else {
+			buf.B = make([]byte, n, usual)
+		}
+	}
+	buf.holds.Store(1)
+	return buf, nil
+}
+
+const (
+	// minWeight makes small buffers count for what they cost beside their
+	// bytes, and so bounds their number.
+	minWeight = 4 << 10
+	// small buffers are not worth a place in the pool.
+	small = 32 << 10
+)
+
+// Hold adds n holds.
+func (b *Buffer) Hold(n int) { b.holds.Add(int32(n)) }
+
+// Release gives one hold back; after the last one nobody may touch B.
+func (b *Buffer) Release() {
+	switch left := b.holds.Add(-1); {
+	case left > 0:
+		return
+	case left < 0:
+		panic("relay: a buffer was released twice")
+	}
+	if cap(b.B) == usual {
+		full := b.B[:usual]
+		b.budget.pool.Put(&full)
+	}
+	b.B = nil
+	b.budget.sem.Release(b.weight)
+}

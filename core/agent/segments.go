@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+func isEnd(err error) bool { return errors.Is(err, io.EOF) }
+
+// newChecker checks the source's signatures on pass 1.
+func (t *target) newChecker() *frame.Checker {
+	return &frame.Checker{
+		Scope: frame.Scope{Transfer: t.job.cfg.Transfer, Pass: 1},
+		Hash:  frameHash,
+		Key:   t.chain.plan.Members[0].SigningKey,
+	}
+}
+
+// altered says that a segment does not bear the source's signature, and of
+// which entry the altered frame claims to be.
+func (t *target) altered(err error, frames []claim, spool *manifest.Spool) error {
+	var ae *frame.AlteredError
+	where := ""
+	if errors.As(err, &ae) && ae.Frame >= 0 && ae.Frame < len(frames) && frames[ae.Frame].content {
+		if e, eerr := spool.Entry(frames[ae.Frame].entry); eerr == nil {
+			where = " in " + e.Path.Display()
+		}
+	}
+	return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host,
+		Message: "what arrived" + where + " is not what the source sent: " + err.Error(),
+		Hint:    "somebody or something between the hosts altered it: check memory, network cards and relays"}
+}
+
+// claim is what a frame says that it is about; worth nothing until its
+// segment's signature held.
+type claim struct {
+	entry   uint64
+	content bool
+}
+
+func claimOf(f *frame.Frame) claim {
+	if f.Type != frame.TypeData && f.Type != frame.TypeHole {
+		return claim{}
+	}
+	return claim{f.Extent(0).Entry, true}
+}
+
+// broken is an error in what arrived: it cannot be what an honest source sent.
+func (t *target) broken(message string) error {
+	return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "what arrived makes no sense: " + message,
+		Hint: "check memory and network of the hosts in the chain, then run the transfer again"}
+}
+
+// sourceFailure reads the payload of a failure frame.
+func (t *target) sourceFailure(f *frame.Frame) error {
+	var e sdk.Error
+	if err := json.Unmarshal(f.Payload(), &e); err != nil {
+		return t.broken("a failure without a reason")
+	}
+	return t.sourceFailed(&e)
+}

@@ -1,0 +1,272 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/transferpy/transferpy/core/agent/codec"
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/digest"
+	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/relay"
+	"github.com/transferpy/transferpy/core/agent/staging"
+	"github.com/transferpy/transferpy/core/agent/tree"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// newSink makes the sink that the plan asks for.
+func (t *target) newSink(ctx context.Context) (sink, error) {
+	t.mu.Lock()
+	st := t.staging
+	t.mu.Unlock()
+	spool, err := manifest.Create(st.MetaPath(), manifest.Header{Transfer: t.job.cfg.Transfer, DigestRule: t.chain.rule()})
+	if err != nil {
+		return nil, err
+	}
+	if t.chain.stream() {
+		return newStreamSink(ctx, t, st, spool)
+	}
+	return newTreeSink(ctx, t, st, spool)
+}
+
+// arrival is a frame that was taken and is being worked on.
+type arrival struct {
+	relay.Packet
+	claim claim
+	sum   frame.Digest
+	done  chan struct{} // closed when sum is known
+}
+
+// treeSink writes a tree. Frames may be written before their segment's
+// signature is checked, since nothing of the staging directory is published
+// before all of them are.
+type treeSink struct {
+	t       *target
+	disk    *tree.Sink
+	staging *staging.Staging
+	spool   *manifest.Spool
+	files   *files
+
+	group    *errgroup.Group
+	ctx      context.Context
+	work     chan *arrival
+	segments chan segment
+	closing  sync.Once
+
+	open []*arrival // of the segment under way
+	end  *frame.PassEnd
+}
+
+// segment is one whose end has arrived.
+type segment struct {
+	frames []*arrival
+	end    relay.Packet
+}
+
+func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *manifest.Spool) (*treeSink, error) {
+	disk, err := tree.NewSink(st.Data(), tree.SinkOptions{Owner: t.chain.plan.Settings.Owner, Root: os.Geteuid() == 0})
+	if err != nil {
+		spool.Close()
+		return nil, err
+	}
+	s := &treeSink{t: t, disk: disk, staging: st, spool: spool, work: make(chan *arrival, 8), segments: make(chan segment, 4)}
+	s.files = newFiles(disk, t.meter, t.chain.plan.Settings.Verify == control.VerifyReceived)
+	s.group, s.ctx = errgroup.WithContext(ctx)
+	for range workers() {
+		s.group.Go(s.worker)
+	}
+	s.group.Go(s.checker)
+	return s, nil
+}
+
+func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
+	if s.ctx.Err() != nil {
+		p.Buffer.Release()
+		return context.Cause(s.ctx)
+	}
+	if p.Type == frame.TypeSegmentEnd {
+		frames := s.open
+		s.open = nil
+		select {
+		case s.segments <- segment{frames, p}:
+			return nil
+		case <-s.ctx.Done():
+			p.Buffer.Release()
+			return context.Cause(s.ctx)
+		}
+	}
+	a := &arrival{Packet: p, claim: claimOf(p.Frame), done: make(chan struct{})}
+	s.open = append(s.open, a)
+	if len(s.open) > frame.MaxSegmentFrames {
+		p.Buffer.Release()
+		return s.t.broken("a segment without an end")
+	}
+	if a.claim.content {
+		select {
+		case s.work <- a:
+			return nil
+		case <-s.ctx.Done():
+			p.Buffer.Release()
+			return context.Cause(s.ctx)
+		}
+	}
+	// Entries and the like are done here, in order: content refers to them.
+	defer p.Buffer.Release()
+	a.sum, _ = frameSum(p.Frame)
+	close(a.done)
+	switch p.Type {
+	case frame.TypeEntries:
+		return s.entries(p.Frame)
+	case frame.TypeDigests:
+		return s.digests(p.Frame)
+	case frame.TypePassEnd:
+		end, err := frame.ParsePassEnd(p.Payload())
+		s.end = &end
+		return err
+	case frame.TypeFailure:
+		return s.t.sourceFailure(p.Frame)
+	}
+	return s.t.broken(fmt.Sprintf("a frame of type %d", p.Type))
+}
+
+// entries books new entries and makes what has no content.
+func (s *treeSink) entries(f *frame.Frame) error {
+	records, err := codec.Decompress(codec.ID(f.Codec), nil, f.Payload(), f.Decoded)
+	if err != nil {
+		return s.t.broken(err.Error())
+	}
+	first, n, err := s.spool.Append(records)
+	if err != nil {
+		return err
+	}
+	if x := f.Extent(0); x.Entry != first || x.Offset != uint64(n) {
+		return s.t.broken(fmt.Sprintf("entries %d+%d came where %d was due", x.Entry, x.Offset, first))
+	}
+	for number := first; len(records) > 0; number++ {
+		var e manifest.Entry
+		if e, records, err = manifest.DecodeEntry(records); err != nil {
+			return s.t.broken(err.Error())
+		}
+		s.t.meter.entries.Add(1)
+		if e.Type == sdk.FileRegular && e.Size > 0 {
+			if err := s.files.expect(number, e); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.disk.Create(&e); err != nil {
+			return err
+		}
+		if e.Type == sdk.FileRegular {
+			s.t.meter.files.Add(1)
+		}
+	}
+	return nil
+}
+
+// digests books what the source says of its files.
+func (s *treeSink) digests(f *frame.Frame) error {
+	list, err := frame.FileDigests(f.Payload())
+	if err != nil {
+		return s.t.broken(err.Error())
+	}
+	for _, d := range list {
+		if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
+			return err
+		}
+		if err := s.files.told(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// worker hashes, decompresses and writes content.
+func (s *treeSink) worker() error {
+	var scratch []byte
+	for a := range s.work {
+		var node *digest.Node
+		a.sum, node = frameSum(a.Frame)
+		close(a.done)
+		content, err := codec.Decompress(codec.ID(a.Codec), scratch, a.Payload(), a.Decoded)
+		switch {
+		case err != nil:
+			err = s.t.broken(err.Error())
+		case a.Type == frame.TypeHole:
+			err = s.files.hole(a.Frame)
+		default:
+			err = s.files.write(a.Frame, content, node)
+		}
+		if a.Codec != 0 {
+			scratch = content
+		}
+		a.Buffer.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checker checks the signature of each segment, in order.
+func (s *treeSink) checker() error {
+	check := s.t.newChecker()
+	for seg := range s.segments {
+		err := s.check(check, seg)
+		seg.end.Buffer.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *treeSink) check(c *frame.Checker, seg segment) error {
+	sums, claims := make([]frame.Digest, len(seg.frames)), make([]claim, len(seg.frames))
+	for i, a := range seg.frames {
+		select {
+		case <-a.done:
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+		sums[i], claims[i] = a.sum, a.claim
+	}
+	if err := c.Check(seg.end.Frame, sums); err != nil {
+		return s.t.altered(err, claims, s.spool)
+	}
+	return nil
+}
+
+// finish ends the workers and the checker and returns their first error.
+func (s *treeSink) finish() error {
+	s.closing.Do(func() { close(s.work); close(s.segments) })
+	return s.group.Wait()
+}
+
+func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
+	if s.end == nil || s.end.Entries != s.spool.Len() {
+		return nil, s.t.broken("the pass ended with another number of entries than it began")
+	}
+	return s.files.missing(), nil
+}
+
+func (s *treeSink) close() {
+	_ = s.finish()
+	for a := range s.work { // what no worker took
+		a.Buffer.Release()
+	}
+	for seg := range s.segments {
+		seg.end.Buffer.Release()
+	}
+	s.files.close()
+	s.disk.Close()
+	s.spool.Close()
+}
