@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +24,13 @@ type File struct {
 	// key. Their keys are checked by the plugin host, from what the plugin
 	// says of itself.
 	plugins map[string]map[string][]string
+	// pins are the digests that plugins' files must have, by "KIND/NAME".
+	pins map[string]string
 }
+
+// pinKey is the key of a plugin's section that is the core's and not the
+// plugin's: the SHA-256 of its file.
+const pinKey = "sha256"
 
 // located is a value with where it stands.
 type located struct {
@@ -56,7 +64,7 @@ func Parse(name string, data []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: name, defaults: map[string]located{}, plugins: map[string]map[string][]string{}}
+	f := &File{Path: name, defaults: map[string]located{}, plugins: map[string]map[string][]string{}, pins: map[string]string{}}
 	var errs []error
 	for i, s := range sections {
 		plugin := ""
@@ -89,6 +97,13 @@ func (f *File) add(plugin string, s, defaults *section, o *option) error {
 	value, err := interpolate(o.value, s, defaults)
 	if err != nil {
 		return configError("%s: %s: %v", where, show(o.key), err)
+	}
+	if plugin != "" && o.key == pinKey {
+		if digest, err := hex.DecodeString(value); err != nil || len(digest) != sha256.Size {
+			return configError("%s: sha256: %q is no SHA-256 digest in hex", where, value)
+		}
+		f.pins[plugin] = strings.ToLower(value)
+		return nil
 	}
 	if plugin != "" {
 		f.plugins[plugin][o.key] = []string{value}

@@ -43,6 +43,7 @@ var Keys = []Key{
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
 	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "leave what a failed target has received in its .transferpy-ID directory"},
+	{Name: "plugin_shadow", Type: sdk.TypeBool, Default: "no"},
 	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
 
 	{Name: "force_live", Flag: "force-live", Type: sdk.TypeBool, Only: true, Help: "read a source that looks as if it were in use"},

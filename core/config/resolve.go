@@ -31,12 +31,18 @@ type Settings struct {
 	Executor    string
 	PluginDirs  []string // empty: the usual ones
 	PluginDebug bool
-	Verbose     bool
-	JSON        bool   // --output json
-	Progress    string // auto, always or never
+	// PluginShadow lets a site's plugin take the place of a bundled one of
+	// its name.
+	PluginShadow bool
+	Verbose      bool
+	JSON         bool   // --output json
+	Progress     string // auto, always or never
 	// Plugins are the raw values for each "KIND/NAME", from the file's
 	// sections and from -o, used by this run or not.
 	Plugins map[string]map[string][]string
+	// Pins are the only content, as SHA-256 in hex, that the file of a site's
+	// plugin may have, by "KIND/NAME": the key sha256 of its section.
+	Pins map[string]string
 	// Warnings say which settings have no effect, one line each.
 	Warnings []string
 }
@@ -50,12 +56,14 @@ func Resolve(flags Flags, options []string, file *File, attended bool) (*Setting
 		return nil, err
 	}
 	s := &Settings{
-		Executor:    parsed(v, "executor", parseName),
-		PluginDirs:  splitList(v.list("plugin_dir")),
-		PluginDebug: v.bool("plugin_debug"),
-		Verbose:     v.bool("verbose"),
-		JSON:        v.enum("output") == "json",
-		Progress:    v.enum("progress"),
+		Executor:     parsed(v, "executor", parseName),
+		PluginDirs:   splitList(v.list("plugin_dir")),
+		PluginDebug:  v.bool("plugin_debug"),
+		PluginShadow: v.bool("plugin_shadow"),
+		Pins:         file.pins,
+		Verbose:      v.bool("verbose"),
+		JSON:         v.enum("output") == "json",
+		Progress:     v.enum("progress"),
 	}
 	s.Request = v.request(attended)
 	v.verification(s)

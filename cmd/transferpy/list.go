@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/transfer"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// newList is `transferpy list`.
+func newList(a *app) *cobra.Command {
+	var all bool
+	var output string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List this user's transfers that run, or that left something to clean up",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return usageError("--output is text or json", "")
+			}
+			dir, err := journal.Dir()
+			if err != nil {
+				return err
+			}
+			entries, err := journal.List(dir)
+			if err != nil {
+				return err
+			}
+			shown := entries[:0]
+			for _, e := range entries {
+				if all || !e.Ended {
+					shown = append(shown, e)
+				}
+			}
+			if output == "json" {
+				return listJSON(a.stdout, shown)
+			}
+			return listText(a.stdout, shown)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also those that have ended")
+	cmd.Flags().StringVar(&output, "output", "text", "`FORM`: text or json")
+	return cmd
+}
+
+// listState says in a word how a transfer stands, and what to do about it.
+func listState(e journal.Summary) string {
+	switch {
+	case e.Err != nil:
+		return "unreadable: " + e.Err.Error()
+	case e.Ended && e.Outcome != nil:
+		return "ended, exit code " + strconv.Itoa(e.Outcome.ExitCode)
+	case e.Ended:
+		return "ended"
+	case e.Held:
+		return "running, pid " + strconv.Itoa(e.PID)
+	}
+	return "left behind: transferpy cleanup " + e.Transfer
+}
+
+func listText(w io.Writer, entries []journal.Summary) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, e := range entries {
+		from, to := "?", ""
+		var req transfer.Request
+		if e.Err == nil && json.Unmarshal(e.Request, &req) == nil {
+			from, to = endpoint(req.Source), ""
+			for _, t := range req.Targets {
+				to += " " + endpoint(t)
+			}
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s ->%s\t%s\n", e.Transfer, e.Created.Local().Format(time.DateTime), from, to, printable(listState(e)))
+	}
+	return table.Flush()
+}
+
+func listJSON(w io.Writer, entries []journal.Summary) error {
+	for _, e := range entries {
+		var code *int
+		if e.Outcome != nil {
+			code = &e.Outcome.ExitCode
+		}
+		line, err := jsonLine(struct {
+			V        int             `json:"v"`
+			Transfer string          `json:"transfer_id"`
+			Created  time.Time       `json:"created"`
+			Running  bool            `json:"running"`
+			PID      int             `json:"pid,omitempty"`
+			Phase    string          `json:"phase,omitempty"`
+			Ended    bool            `json:"ended"`
+			ExitCode *int            `json:"exit_code,omitempty"`
+			Request  json.RawMessage `json:"request,omitempty"`
+			Error    *sdk.Error      `json:"error,omitempty"`
+		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, code, e.Request, sdk.AsError(e.Err)})
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endpoint is HOST:PATH in a form that is safe to print.
+func endpoint(e transfer.Endpoint) string {
+	return printable(e.Host) + ":" + printable(string(e.Path))
+}

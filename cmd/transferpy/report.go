@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/transfer"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// verifiedText says how a target was verified, in words.
+var verifiedText = map[control.VerifyLevel]string{
+	control.VerifyReadBack: "read back from disk",
+	control.VerifyReceived: "digests of what was received",
+	control.VerifySigned:   "signed segments",
+}
+
+// printReport tells people how a transfer ended.
+func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
+	switch {
+	case r.Err != nil:
+		fmt.Fprintf(w, "transfer %s failed: %s\n", r.Transfer, errorLine(r.Err))
+		printAdvice(w, "  ", r.Err)
+	case dryRun:
+		fmt.Fprintf(w, "dry run: nothing was changed\n")
+		return
+	default:
+		fmt.Fprintf(w, "transfer %s of %s: %s, %d executor calls\n", r.Transfer, endpoint(r.Source), secondsText(r.Seconds), r.Calls)
+	}
+	for _, t := range r.Targets {
+		printTarget(w, t)
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(w, "  warning: %s (%d times, first %s)\n", printable(warning.What), warning.Count, warning.Example.Display())
+	}
+	if r.ExitCode != transfer.ExitOK {
+		fmt.Fprintf(w, "exit code %d\n", r.ExitCode)
+	}
+}
+
+// printTarget tells how one target ended.
+func printTarget(w io.Writer, t transfer.TargetReport) {
+	name := printable(t.Host) + ":" + printable(string(t.Path))
+	if t.Err != nil || t.ExitCode != transfer.ExitOK {
+		text := "not copied"
+		if t.Err != nil {
+			text = printable(t.Err.Message)
+		}
+		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, text)
+		if t.Err != nil {
+			printAdvice(w, "    ", t.Err)
+		}
+		return
+	}
+	fmt.Fprintf(w, "  %s: %s in %d files, %s, %s, %s on the wire\n", name,
+		bytesText(t.Bytes), t.Files, secondsText(t.Seconds), rateText(t.Bytes, t.Seconds), bytesText(t.Wire))
+	how, ok := verifiedText[t.Verified]
+	if !ok {
+		how = printable(string(t.Verified))
+	}
+	fmt.Fprintf(w, "    verified: %s%s\n", how, onlyIf(t.Digest != "", ", digest "+printable(t.Digest)))
+}
+
+// doneJSON is the last line of --output json.
+type doneJSON struct {
+	V        int               `json:"v"`
+	Event    string            `json:"event"`
+	Time     time.Time         `json:"time"`
+	Transfer string            `json:"transfer_id"`
+	ExitCode int               `json:"exit_code"`
+	Seconds  float64           `json:"seconds"`
+	Calls    int               `json:"executor_calls"`
+	Source   endJSON           `json:"source"`
+	Targets  []targetJSON      `json:"targets"`
+	Warnings []control.Warning `json:"warnings,omitempty"`
+	Error    *sdk.Error        `json:"error,omitempty"`
+}
+
+// endJSON is one end of the transfer.
+type endJSON struct {
+	Host string  `json:"host"`
+	Path sdk.Raw `json:"path"`
+}
+
+// targetJSON is one target's outcome.
+type targetJSON struct {
+	endJSON
+	ExitCode int                 `json:"exit_code"`
+	Bytes    int64               `json:"bytes"`
+	Files    int64               `json:"files"`
+	Wire     int64               `json:"wire_bytes"`
+	Seconds  float64             `json:"seconds"`
+	Digest   string              `json:"digest"`
+	Verified control.VerifyLevel `json:"verified,omitempty"`
+	Error    *sdk.Error          `json:"error,omitempty"`
+}
+
+// doneLine is the report as the last JSON line.
+func doneLine(r *transfer.Report) doneJSON {
+	d := doneJSON{V: 1, Event: string(transfer.EventDone), Time: time.Now(), Transfer: r.Transfer, ExitCode: r.ExitCode,
+		Seconds: r.Seconds, Calls: r.Calls, Source: endJSON{r.Source.Host, r.Source.Path},
+		Targets: []targetJSON{}, Warnings: r.Warnings, Error: r.Err}
+	for _, t := range r.Targets {
+		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Verified, t.Err})
+	}
+	return d
+}
+
+// eventJSON is any other line of --output json.
+type eventJSON struct {
+	V        int                    `json:"v"`
+	Event    transfer.EventType     `json:"event"`
+	Time     time.Time              `json:"time"`
+	Transfer string                 `json:"transfer_id"`
+	Host     string                 `json:"host,omitempty"`
+	Phase    string                 `json:"phase,omitempty"`
+	Message  string                 `json:"message,omitempty"`
+	Total    *int64                 `json:"total,omitempty"` // expected bytes; -1: unknown
+	Members  []control.MemberStatus `json:"members,omitempty"`
+	Plan     *planJSON              `json:"plan,omitempty"`
+	Error    *sdk.Error             `json:"error,omitempty"`
+}
+
+// planJSON is the plan.
+type planJSON struct {
+	Bytes   int64          `json:"bytes"`   // -1: unknown
+	Entries int64          `json:"entries"` // -1: unknown
+	Hosts   []hostPlanJSON `json:"hosts"`
+}
+
+// hostPlanJSON is what would be done on one host.
+type hostPlanJSON struct {
+	Host  string   `json:"host"`
+	Lines []string `json:"lines"`
+}
+
+// eventLine is an event as a JSON line.
+func eventLine(e transfer.Event) eventJSON {
+	line := eventJSON{V: 1, Event: e.Type, Time: e.Time, Transfer: e.Transfer, Host: e.Host, Phase: e.Phase,
+		Message: e.Message, Members: e.Members, Error: e.Err}
+	if e.Type == transfer.EventProgress || e.Type == transfer.EventPreflight {
+		line.Total = &e.Total
+	}
+	if e.Plan != nil {
+		line.Plan = &planJSON{Bytes: e.Plan.Bytes, Entries: e.Plan.Entries, Hosts: []hostPlanJSON{}}
+		for _, h := range e.Plan.Hosts {
+			line.Plan.Hosts = append(line.Plan.Hosts, hostPlanJSON(h))
+		}
+	}
+	return line
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/transferpy/transferpy/core/config"
+	"github.com/transferpy/transferpy/core/transfer"
+)
+
+// view shows one transfer: what happens on standard error as it happens, the
+// outcome on standard output; with --output json every event goes to standard
+// output too. Its methods are called one at a time.
+type view struct {
+	stdout   io.Writer
+	log      *logger
+	progress *progress
+	verbose  bool
+	dryRun   bool
+	json     bool
+}
+
+// newView makes the view that settings ask for.
+func (a *app) newView(settings *config.Settings) *view {
+	log := &logger{w: a.stderr}
+	return &view{
+		stdout:   a.stdout,
+		log:      log,
+		progress: newProgress(log, settings, a.terminal),
+		verbose:  settings.Verbose,
+		dryRun:   settings.Request.DryRun,
+		json:     settings.JSON,
+	}
+}
+
+// event takes one event of the transfer.
+func (v *view) event(e transfer.Event) {
+	if e.Type == transfer.EventDone {
+		return // finish tells the outcome, once
+	}
+	if v.json {
+		v.write(eventLine(e))
+	}
+	switch e.Type {
+	case transfer.EventStarted:
+		v.log.line(e.Time, "transfer %s", e.Transfer)
+	case transfer.EventProgress:
+		v.progress.show(e)
+	case transfer.EventPlanned:
+		v.plan(e)
+	case transfer.EventPhase:
+		v.progress.phase(e)
+	case transfer.EventWarning:
+		v.log.line(e.Time, "warning: %s", withHost(e.Host, e.Message))
+	case transfer.EventError:
+		v.failure(e)
+	case transfer.EventAgent:
+		if v.verbose {
+			v.log.line(e.Time, "%s", withHost(e.Host, e.Message))
+		}
+	default:
+		v.log.line(e.Time, "%s", withHost(e.Host, e.Message))
+	}
+}
+
+// failure shows an error as it happens; the report tells it with its advice.
+func (v *view) failure(e transfer.Event) {
+	if e.Err == nil {
+		v.log.line(e.Time, "error: %s", withHost(e.Host, e.Message))
+		return
+	}
+	v.log.line(e.Time, "error: %s", errorLine(e.Err))
+	printAdvice(v.log.w, "         ", e.Err)
+}
+
+// plan shows the plan: all of it with --verbose, its size otherwise. A dry
+// run's plan is the run's result and goes to standard output.
+func (v *view) plan(e transfer.Event) {
+	if e.Plan == nil {
+		return
+	}
+	v.log.line(e.Time, "plan: %s, %d hosts", expected(e.Plan), len(e.Plan.Hosts))
+	w := v.log.w
+	if v.dryRun {
+		w = v.stdout
+	}
+	if v.json && v.dryRun || !v.dryRun && !v.verbose {
+		return
+	}
+	for _, h := range e.Plan.Hosts {
+		fmt.Fprintf(w, "%s:\n", printable(h.Host))
+		for _, line := range h.Lines {
+			fmt.Fprintf(w, "  %s\n", printable(line))
+		}
+	}
+}
+
+// finish shows the outcome.
+func (v *view) finish(r *transfer.Report) {
+	v.log.clear()
+	if v.json {
+		v.write(doneLine(r))
+		return
+	}
+	printReport(v.stdout, r, v.dryRun)
+}
+
+// write puts one line of JSON on standard output. A reader that has gone is
+// no reason to stop a transfer.
+func (v *view) write(event any) {
+	line, err := jsonLine(event)
+	if err != nil {
+		v.log.line(zeroTime, "an event could not be written as JSON: %s", err)
+		return
+	}
+	v.stdout.Write(line)
+}
+
+// expected says how much is to be moved.
+func expected(p *transfer.PlanView) string {
+	switch {
+	case p.Bytes < 0:
+		return "an unknown number of bytes"
+	case p.Entries < 0:
+		return bytesText(p.Bytes)
+	}
+	return fmt.Sprintf("%s in %d entries", bytesText(p.Bytes), p.Entries)
+}
+
+// withHost puts the host before a message that concerns one.
+func withHost(host, message string) string {
+	if host == "" {
+		return message
+	}
+	return host + ": " + message
+}
