@@ -43,20 +43,40 @@ func (s *Staging) readRecord() (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r record
-	if err := json.Unmarshal(content, &r); err != nil {
+	r, err := decodeRecord(content)
+	if err != nil {
 		return nil, diskerr.New("cannot understand", pathIn(s.self, nameCommit), err)
 	}
-	if r.V != recordVersion || r.Transfer != s.spec.Transfer || r.Member != s.spec.Member {
+	if r.Transfer != s.spec.Transfer || r.Member != s.spec.Member {
+		return nil, &sdk.Error{
+			Kind:    sdk.KindIntegrity,
+			Message: pathIn(s.self, nameCommit).Display() + " is of transfer " + strconv.Quote(r.Transfer) + ", member " + strconv.Quote(r.Member),
+			Hint:    "somebody moved it there; look at it before you remove it",
+		}
+	}
+	return r, nil
+}
+
+// decodeRecord decodes a COMMIT record and checks that its names stay in the
+// target directory.
+func decodeRecord(content []byte) (*record, error) {
+	var r record
+	if err := json.Unmarshal(content, &r); err != nil {
+		return nil, err
+	}
+	if r.V != recordVersion {
 		return nil, &sdk.Error{
 			Kind:    sdk.KindUnsupported,
-			Message: pathIn(s.self, nameCommit).Display() + " is of another version or transfer",
+			Message: "the COMMIT record has version " + strconv.Itoa(r.V) + "; this agent knows " + strconv.Itoa(recordVersion),
 			Hint:    "use the transferpy that made it",
 		}
 	}
 	for _, c := range r.Names {
 		if err := checkName(c.Name); err != nil {
 			return nil, err
+		}
+		if c.Mode > 0o7777 {
+			return nil, errors.New("mode out of bounds")
 		}
 	}
 	return &r, nil
