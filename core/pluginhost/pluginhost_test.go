@@ -126,8 +126,8 @@ func TestRoundTrip(t *testing.T) {
 	if !strings.Contains(env, "MISBEHAVE_WANTED=yes") || strings.Contains(env, "UNWANTED") {
 		t.Errorf("environment:\n%s", env)
 	}
-	if strings.Contains(env, wire.LifelineEnv) {
-		t.Errorf("children of the plugin are told of the lifeline:\n%s", env)
+	if strings.Contains(env, "PLUGIN") {
+		t.Errorf("children of the plugin are told of the handshake:\n%s", env)
 	}
 	if results, _ := run(t, e, "strangers"); len(results) != 1 || results[0].Host != "h1" || results[0].ExitCode != 0 {
 		t.Errorf("results that were not asked for came through: %+v", results)
@@ -404,6 +404,10 @@ func TestHostKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sockets := socketDirs(processesOf(dir))
+	if len(sockets) != 1 {
+		t.Fatalf("directories of sockets: %v", sockets)
+	}
 	child, _ := strconv.Atoi(strings.TrimSpace(string(line[:n])))
 	pids := processesOf(dir)
 	if len(pids) != 1 || !alive(child) {
@@ -413,8 +417,26 @@ func TestHostKilled(t *testing.T) {
 	host.Wait()
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
 		if len(processesOf(dir)) == 0 && !alive(child) {
+			if _, err := os.Stat(sockets[0]); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the directory of its sockets is left: %v", err)
+			}
 			return
 		}
 	}
 	t.Errorf("5 s after its host was killed the plugin lives: %v, child alive: %v", processesOf(dir), alive(child))
+}
+
+// socketDirs gives the private directories of plugins, from the environment
+// that they were started with.
+func socketDirs(pids []int) []string {
+	var dirs []string
+	for _, pid := range pids {
+		env, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		for _, v := range strings.Split(string(env), "\x00") {
+			if dir, ok := strings.CutPrefix(v, "PLUGIN_UNIX_SOCKET_DIR="); ok {
+				dirs = append(dirs, filepath.Dir(dir))
+			}
+		}
+	}
+	return dirs
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +64,10 @@ func Serve(p sdk.Plugin) {
 				// By now the handshake is over. go-plugin would carry output
 				// to the core by a stream, where the last lines before a
 				// crash get lost: send it the short way.
-				once.Do(func() { os.Stdout, os.Stderr = logs, logs })
+				once.Do(func() {
+					os.Stdout, os.Stderr = logs, logs
+					forgetHandshake()
+				})
 				return calls.enter()
 			})...)...)
 		},
@@ -78,17 +82,29 @@ func holdLifeline() {
 	if err != nil || fd < 3 {
 		return // started by hand; Serve says so
 	}
-	os.Unsetenv(wire.LifelineEnv)
-	syscall.CloseOnExec(fd) // or a child of ours would outlive us with it
+	syscall.CloseOnExec(fd) // a child of ours has no business with it
 	pipe := os.NewFile(uintptr(fd), "lifeline")
+	sockets := filepath.Dir(os.Getenv(goplugin.EnvUnixSocketDir))
 	// This goroutine lives as long as the process does.
 	go func() {
 		io.Copy(io.Discard, pipe)
+		if strings.HasPrefix(filepath.Base(sockets), wire.DirPrefix) {
+			os.RemoveAll(sockets) // which the core would have done
+		}
 		if syscall.Getpgrp() == os.Getpid() {
 			syscall.Kill(0, syscall.SIGKILL)
 		}
 		os.Exit(1)
 	}()
+}
+
+// forgetHandshake takes out of the environment what the core put there for the
+// handshake, so that what the plugin starts inherits none of it.
+func forgetHandshake() {
+	for _, name := range []string{wire.CookieKey, wire.LifelineEnv, wire.LogLevelEnv, goplugin.EnvUnixSocketDir,
+		"PLUGIN_CLIENT_CERT", "PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT", "PLUGIN_PROTOCOL_VERSIONS"} {
+		os.Unsetenv(name)
+	}
 }
 
 // logHandler writes what slog is given in hclog's form, which the core reads.

@@ -198,7 +198,7 @@ func privateDir() (string, error) {
 		if base == "" || !filepath.IsAbs(base) || len(base) > maxSocketDir-20 {
 			continue
 		}
-		dir, err := os.MkdirTemp(base, "tpy-")
+		dir, err := os.MkdirTemp(base, wire.DirPrefix)
 		if err == nil {
 			return dir, nil
 		}

@@ -103,3 +103,6 @@ func (c *Client) wrongKind(want sdk.Kind) error {
 	return &sdk.Error{Kind: sdk.KindUnsupported,
 		Message: fmt.Sprintf("plugin %s is a plugin of kind %q, not %q", c.desc.Name, c.desc.Kind, want)}
 }
+
+// IsRemote says that this plugin is reached over a wire.
+func (c *Client) IsRemote() bool { return true }

@@ -21,6 +21,9 @@ const (
 	// LifelineEnv names the descriptor that a plugin reads until its end: at
 	// the end of file the host is gone, and the plugin exits.
 	LifelineEnv = "TRANSFERPY_PLUGIN_LIFELINE"
+	// DirPrefix begins the name of a plugin's private directory, which holds
+	// its sockets and is removed with it.
+	DirPrefix = "tpy-"
 	// LogLevelEnv sets the level of a plugin's log: debug, info, warn, error.
 	LogLevelEnv = "TRANSFERPY_PLUGIN_LOG"
 )
