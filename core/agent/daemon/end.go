@@ -24,7 +24,7 @@ const stopFor = 30 * time.Second
 const undoFor = 30 * time.Minute
 
 // undoDelays are the pauses before an undo that has failed is tried again.
-var undoDelays = []time.Duration{time.Second, 4 * time.Second, 15 * time.Second}
+var undoDelays = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second}
 
 // errorTail is how much of a failed undo's stderr is told, in bytes.
 const errorTail = 2 << 10

@@ -1,0 +1,533 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// agentProgram is the agent as it is placed on hosts.
+var agentProgram string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "transferpy-agent-test-")
+	if err != nil {
+		panic(err)
+	}
+	agentProgram = filepath.Join(dir, "agent")
+	args := []string{"build", "-trimpath", "-o", agentProgram}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "github.com/transferpy/transferpy/cmd/transferpy-agent")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the agent: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// host is a state directory of its own, with the agents in it.
+type host struct {
+	t     *testing.T
+	state string
+	calls int
+}
+
+func newHost(t *testing.T) *host {
+	// Deeper than the address of a socket may be long.
+	deep := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
+	h := &host{t: t, state: filepath.Join(deep, "state")}
+	t.Cleanup(func() {
+		for _, pid := range h.pids() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return h
+}
+
+// run runs one command of the agent and returns its reply.
+func (h *host) run(verb string, stdin []byte, args ...string) *control.Reply {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, agentProgram, append([]string{"--state-dir", h.state, verb}, args...)...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		h.t.Fatalf("%s: %v: %s%s", verb, err, out, stderr.String())
+	}
+	reply, err := control.DecodeReply(bytes.NewReader(out))
+	if err != nil {
+		h.t.Fatalf("%s: %v: %s", verb, err, out)
+	}
+	return reply
+}
+
+// ask sends a request, with a call id of its own unless it has one.
+func (h *host) ask(q *control.Request) *control.Reply {
+	h.t.Helper()
+	if q.Call == "" {
+		h.calls++
+		q.Call = "call-" + strconv.Itoa(h.calls)
+	}
+	data, err := control.EncodeRequest(q)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return h.run(string(q.Verb), data)
+}
+
+// prepare makes an agent of transfer t and returns its id.
+func (h *host) prepare(lease time.Duration) string {
+	h.t.Helper()
+	r := h.ask(&control.Request{Verb: control.VerbPrepare, Transfer: "t", Prepare: &control.Prepare{Lease: lease, Hold: time.Hour}})
+	if r.Error != nil || len(r.Agents) != 1 || r.Agents[0].Ready == nil {
+		h.t.Fatalf("prepare: %+v", r)
+	}
+	return r.Agents[0].Agent
+}
+
+func (h *host) transferDir() string { return filepath.Join(h.state, runDir, "t") }
+
+// pids are the processes of the agents.
+func (h *host) pids() []int {
+	var list []int
+	files, _ := filepath.Glob(filepath.Join(h.transferDir(), "*", infoName))
+	for _, file := range files {
+		i, err := agentDir{path: filepath.Dir(file)}.readInfo()
+		if err == nil {
+			list = append(list, i.PID)
+		}
+	}
+	return list
+}
+
+// change is a do with an undo: it makes the file, and the undo notes its name
+// in order and removes it.
+func (h *host) change(agent, id, file string, when sdk.When) control.Answer {
+	h.t.Helper()
+	script := fmt.Sprintf("echo %s >> %s; rm -f %s", id, h.order(), file)
+	r := h.ask(&control.Request{Verb: control.VerbDo, Transfer: "t", Wait: 10 * time.Second, Do: &control.Do{Parts: map[string]control.DoPart{
+		agent: {Undo: &sdk.Undo{ID: id, What: "make " + file, When: when, Commands: []sdk.Command{sh(script)}}, Commands: []sdk.Command{sh("touch " + file)}},
+	}}})
+	for _, a := range r.Agents {
+		if a.Agent == agent {
+			return a
+		}
+	}
+	h.t.Fatalf("no answer of %s: %+v", agent, r)
+	return control.Answer{}
+}
+
+// order is the file in which undos note that they ran.
+func (h *host) order() string { return filepath.Join(filepath.Dir(filepath.Dir(h.state)), "order") }
+
+func (h *host) undone() string {
+	data, _ := os.ReadFile(h.order())
+	return strings.Join(strings.Fields(string(data)), " ")
+}
+
+func (h *host) stop() *control.Reply {
+	h.t.Helper()
+	return h.ask(&control.Request{Verb: control.VerbStop, Transfer: "t", Wait: 20 * time.Second, Stop: &control.Stop{}})
+}
+
+func sh(script string) sdk.Command { return sdk.Command{Argv: []sdk.Raw{"sh", "-c", sdk.Raw(script)}} }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+func running(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+func TestLifeOfAnAgent(t *testing.T) {
+	h := newHost(t)
+	first := &control.Request{Verb: control.VerbPrepare, Transfer: "t", Call: "p1", Prepare: &control.Prepare{Lease: time.Minute, Hold: time.Hour, Nice: true}}
+	r := h.ask(first)
+	if r.Error != nil || len(r.Agents) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	id, ready := r.Agents[0].Agent, r.Agents[0].Ready
+	if again := h.ask(first); len(again.Agents) != 1 || again.Agents[0].Agent != id || again.Agents[0].Ready.Fingerprint != ready.Fingerprint {
+		t.Fatalf("a repeated prepare made another agent: %+v", again)
+	}
+	pid := h.pids()[0]
+	if nice, err := syscall.Getpriority(syscall.PRIO_PROCESS, pid); err != nil || nice != 20-niceCPU {
+		t.Errorf("priority %d, %v", nice, err)
+	}
+	if sid, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); !inSession(sid, pid) {
+		t.Errorf("the agent is not detached: %s", sid)
+	}
+	if r := h.ask(&control.Request{Verb: control.VerbPrepare, Transfer: "t", Prepare: &control.Prepare{Port: ready.Port, Lease: time.Minute, Hold: time.Hour}}); !errors.Is(r.Error, sdk.ErrExists) || !strings.Contains(r.Error.Message, strconv.Itoa(pid)) {
+		t.Errorf("a taken port was not refused by its holder: %v", r.Error)
+	}
+
+	file := filepath.Join(t.TempDir(), "changed")
+	if a := h.change(id, "u1", file, sdk.WhenEnd); a.Error != nil || a.Running || !exists(file) {
+		t.Fatalf("%+v", a)
+	}
+	h.change(id, "u2", file, sdk.WhenEnd)
+	h.change(id, "u3", file, sdk.WhenSourceDone)
+	s := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t"}).Agents[0].Status
+	if s == nil || len(s.Undos) != 3 || s.Undos[0].ID != "u1" || s.Undos[0].Done {
+		t.Errorf("status: %+v", s)
+	}
+
+	r = h.ask(&control.Request{Verb: control.VerbStop, Transfer: "t", Wait: 10 * time.Second, Stop: &control.Stop{SourceDone: true}})
+	eventually(t, "the source-done undo", func() bool { return h.undone() == "u3" })
+	if r.Agents[0].Status.Ended {
+		t.Error("the agent ended at source-done")
+	}
+
+	r = h.stop()
+	if len(r.Agents) != 1 || r.Agents[0].Status == nil || !r.Agents[0].Status.Ended || r.Agents[0].Error != nil {
+		t.Fatalf("stop: %+v", r)
+	}
+	if got := h.undone(); got != "u3 u2 u1" || exists(file) {
+		t.Errorf("undone: %q", got)
+	}
+	if exists(h.transferDir()) {
+		t.Error("the directory of the transfer is left")
+	}
+	eventually(t, "the process ends", func() bool { return !running(pid) })
+	if again := h.stop(); again.Error != nil || len(again.Agents) != 0 {
+		t.Errorf("a second stop: %+v", again)
+	}
+}
+
+// inSession reports whether the process leads a session: field 6 of its stat.
+func inSession(stat []byte, pid int) bool {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	return len(fields) > 3 && fields[3] == strconv.Itoa(pid)
+}
+
+func TestCallsAreDoneOnce(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(time.Minute)
+	count := filepath.Join(t.TempDir(), "count")
+	slow := &control.Request{Verb: control.VerbDo, Transfer: "t", Call: "slow", Wait: 50 * time.Millisecond, Do: &control.Do{Parts: map[string]control.DoPart{
+		id: {Commands: []sdk.Command{sh("echo x >> " + count + "; sleep 1; echo done; exit 3"), sh("echo second")}},
+	}}}
+	if a := h.ask(slow).Agents[0]; !a.Running || a.Done != nil {
+		t.Fatalf("a slow do: %+v", a)
+	}
+	slow.Wait = 20 * time.Second
+	for range 2 {
+		a := h.ask(slow).Agents[0]
+		if a.Running || len(a.Done) != 1 || len(a.Done[0].Results) != 2 {
+			t.Fatalf("a repeated do: %+v", a)
+		}
+		if r := a.Done[0].Results[0]; r.ExitCode != 3 || string(r.Stdout) != "done\n" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if data, _ := os.ReadFile(count); string(data) != "x\n" {
+		t.Errorf("the command ran more than once: %q", data)
+	}
+	other := &control.Request{Verb: control.VerbBegin, Transfer: "t", Call: "slow"}
+	if a := h.ask(other).Agents[0]; !errors.Is(a.Error, sdk.ErrConfig) {
+		t.Errorf("the same call for another verb: %v", a.Error)
+	}
+
+	newer := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Generation: 2})
+	if newer.Agents[0].Error != nil {
+		t.Error(newer.Agents[0].Error)
+	}
+	if a := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Generation: 1}).Agents[0]; !errors.Is(a.Error, sdk.ErrPermission) {
+		t.Errorf("an older controller was heard: %+v", a)
+	}
+}
+
+func TestStatusWaits(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(time.Minute)
+	s := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Wait: time.Minute}).Agents[0].Status
+	began := time.Now()
+	h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Wait: 500 * time.Millisecond, Seen: map[string]uint64{id: s.Change}})
+	if took := time.Since(began); took < 500*time.Millisecond || took > 5*time.Second {
+		t.Errorf("a status without news took %v", took)
+	}
+	// A second agent with news makes the first answer, too.
+	other := h.prepare(time.Minute)
+	began = time.Now()
+	r := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Wait: 20 * time.Second, Seen: map[string]uint64{id: s.Change}})
+	if len(r.Agents) != 2 || time.Since(began) > 10*time.Second {
+		t.Errorf("news of %s did not end the wait of %s (%v): %+v", other, id, time.Since(began), r)
+	}
+	// Ending is news.
+	h.change(id, "u1", filepath.Join(t.TempDir(), "f"), sdk.WhenSourceDone)
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		h.run("stop", mustEncode(t, &control.Request{Verb: control.VerbStop, Transfer: "t", Call: "free", Stop: &control.Stop{SourceDone: true}}))
+	}()
+	began = time.Now()
+	r = h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Wait: 20 * time.Second, Seen: map[string]uint64{id: s.Change, other: 1}})
+	if time.Since(began) > 10*time.Second {
+		t.Errorf("a source-done undo is no news: %+v", r)
+	}
+	h.stop()
+}
+
+func mustEncode(t *testing.T, q *control.Request) []byte {
+	t.Helper()
+	data, err := control.EncodeRequest(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestKilledAgentIsRecovered(t *testing.T) {
+	h := newHost(t)
+	id, living := h.prepare(time.Minute), h.prepare(time.Minute)
+	file := filepath.Join(t.TempDir(), "changed")
+	h.change(id, "u1", file, sdk.WhenEnd)
+	h.change(id, "u2", file, sdk.WhenEnd)
+	i, err := agentDir{path: filepath.Join(h.transferDir(), id)}.readInfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(i.PID, syscall.SIGKILL)
+	eventually(t, "the agent is gone", func() bool {
+		for _, a := range h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t"}).Agents {
+			if a.Agent == id {
+				return a.Gone && errors.Is(a.Error, sdk.ErrCrashed)
+			}
+		}
+		return false
+	})
+	if !exists(file) || h.undone() != "" {
+		t.Error("something was undone before recover")
+	}
+	r := h.ask(&control.Request{Verb: control.VerbRecover, Transfer: "t", Recover: &control.Recover{}})
+	for _, a := range r.Agents {
+		switch a.Agent {
+		case id:
+			if a.Error != nil || a.Status == nil || !a.Status.Ended || len(a.Status.Undos) != 2 || !a.Status.Undos[1].Done {
+				t.Errorf("recover: %+v", a)
+			}
+		case living:
+			if !errors.Is(a.Error, sdk.ErrExists) {
+				t.Errorf("recover of a living agent: %+v", a)
+			}
+		}
+	}
+	if exists(file) || h.undone() != "u2 u1" || exists(filepath.Join(h.transferDir(), id)) {
+		t.Errorf("not recovered: %q", h.undone())
+	}
+	if r := h.stop(); len(r.Agents) != 1 || !r.Agents[0].Status.Ended {
+		t.Errorf("the living agent: %+v", r)
+	}
+	if r := h.ask(&control.Request{Verb: control.VerbRecover, Transfer: "t", Recover: &control.Recover{}}); len(r.Agents) != 0 || r.Error != nil {
+		t.Errorf("recover of nothing: %+v", r)
+	}
+}
+
+func TestUndoThatFailsStaysForRecover(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(time.Minute)
+	gate := filepath.Join(t.TempDir(), "gate")
+	h.ask(&control.Request{Verb: control.VerbDo, Transfer: "t", Wait: 10 * time.Second, Do: &control.Do{Parts: map[string]control.DoPart{
+		id: {Undo: &sdk.Undo{ID: "u", What: "needs the gate", When: sdk.WhenEnd, Commands: []sdk.Command{sh("test -e " + gate + " || { echo closed >&2; exit 1; }")}}},
+	}}})
+	r := h.ask(&control.Request{Verb: control.VerbStop, Transfer: "t", Wait: 40 * time.Second, Stop: &control.Stop{}})
+	u := r.Agents[0].Status.Undos
+	if !r.Agents[0].Status.Ended || len(u) != 1 || u[0].Done || u[0].Error == nil || !strings.Contains(u[0].Error.Stderr, "closed") {
+		t.Fatalf("stop: %+v", r.Agents[0].Status)
+	}
+	eventually(t, "the agent ends", func() bool { return agentDir{path: filepath.Join(h.transferDir(), id)}.look() == dead })
+	recoverAll := &control.Request{Verb: control.VerbRecover, Transfer: "t", Recover: &control.Recover{}}
+	if a := h.ask(recoverAll).Agents[0]; a.Error == nil || a.Status.Ended {
+		t.Errorf("recover before the gate opens: %+v", a)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.ask(recoverAll).Agents[0]; a.Error != nil || !a.Status.Ended || exists(h.transferDir()) {
+		t.Errorf("recover: %+v", a)
+	}
+}
+
+func TestLeaseEnds(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(1500 * time.Millisecond)
+	pid := h.pids()[0]
+	file := filepath.Join(t.TempDir(), "changed")
+	h.change(id, "u1", file, sdk.WhenEnd)
+	h.ask(&control.Request{Verb: control.VerbDo, Transfer: "t", Do: &control.Do{Parts: map[string]control.DoPart{id: {Commands: []sdk.Command{sh("echo $$ > " + file + ".pid; exec sleep 1000")}}}}})
+	for range 4 { // asked for, it lives on
+		time.Sleep(500 * time.Millisecond)
+		if r := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t"}); len(r.Agents) != 1 {
+			t.Fatalf("ended too early: %+v", r)
+		}
+	}
+	eventually(t, "the lease ends the agent", func() bool { return !running(pid) })
+	if exists(file) || h.undone() != "u1" || exists(h.transferDir()) {
+		t.Errorf("the lease did not undo: %q", h.undone())
+	}
+	data, err := os.ReadFile(file + ".pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleeper, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	if running(sleeper) {
+		t.Error("the running command was not killed")
+	}
+}
+
+func TestTerminatedAgentUndoes(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(time.Minute)
+	pid := h.pids()[0]
+	file := filepath.Join(t.TempDir(), "changed")
+	h.change(id, "u1", file, sdk.WhenEnd)
+	syscall.Kill(pid, syscall.SIGHUP) // a logout ends nothing
+	time.Sleep(100 * time.Millisecond)
+	if !running(pid) {
+		t.Fatal("SIGHUP ended the agent")
+	}
+	syscall.Kill(pid, syscall.SIGTERM)
+	eventually(t, "SIGTERM ends the agent", func() bool { return !running(pid) })
+	if exists(file) || exists(h.transferDir()) {
+		t.Error("SIGTERM did not undo")
+	}
+}
+
+func TestProbe(t *testing.T) {
+	h := newHost(t)
+	r := h.ask(&control.Request{Verb: control.VerbProbe, Probe: &control.Probe{
+		Paths:    []sdk.PathQuestion{{ID: "root", Path: "/"}},
+		Commands: []sdk.CommandQuestion{{ID: "echo", Command: sdk.Command{Argv: []sdk.Raw{"echo", "\xff a"}}}},
+		Resolve:  []string{"localhost"},
+	}})
+	if r.Error != nil || r.Facts == nil {
+		t.Fatalf("%+v", r)
+	}
+	f := r.Facts
+	if string(f.StateDir) != h.state || string(f.Program) != agentProgram || !f.Paths["root"].Exists || string(f.Commands["echo"].Stdout) != "\xff a\n" || len(f.Resolved["localhost"]) == 0 {
+		t.Errorf("%+v", f)
+	}
+	one := h.ask(&control.Request{Verb: control.VerbDo, Do: &control.Do{Parts: map[string]control.DoPart{
+		f.Instance: {Commands: []sdk.Command{sh("exit 4"), sh("echo on")}}, "other": {Commands: []sdk.Command{sh("exit 1")}}}}})
+	if len(one.Done) != 1 || len(one.Done[0].Results) != 2 || one.Done[0].Results[0].ExitCode != 4 {
+		t.Errorf("one-shot: %+v", one)
+	}
+	refused := h.ask(&control.Request{Verb: control.VerbDo, Do: &control.Do{Parts: map[string]control.DoPart{
+		f.Instance: {Undo: &sdk.Undo{ID: "u", When: sdk.WhenEnd}, Commands: []sdk.Command{sh("echo changed")}}}}})
+	if !errors.Is(refused.Error, sdk.ErrUnsupported) {
+		t.Errorf("a one-shot change: %+v", refused)
+	}
+}
+
+func TestMessageFiles(t *testing.T) {
+	h := newHost(t)
+	h.ask(&control.Request{Verb: control.VerbProbe, Probe: &control.Probe{}})
+	data := mustEncode(t, &control.Request{Verb: control.VerbProbe, Call: "c", Probe: &control.Probe{}})
+	sum := sha256.Sum256(data)
+	digest := hex.EncodeToString(sum[:])
+	in := filepath.Join(h.state, inDir)
+	put := func(name string, mode os.FileMode) string {
+		path := filepath.Join(in, name)
+		if err := os.WriteFile(path, data, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	path := put("m1", 0o600)
+	if r := h.run("probe", nil, "--message", path, "--digest", digest); r.Facts == nil || exists(path) {
+		t.Errorf("a message by file: %+v", r)
+	}
+	outside := filepath.Join(t.TempDir(), "m")
+	if err := os.WriteFile(outside, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(in, "link")
+	if err := os.Symlink(outside, link); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(in, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{"missing": in + "/none", "outside": outside, "symlink": link, "fifo": fifo, "open to others": put("m2", 0o644), "upwards": in + "/../in/m2"} {
+		if r := h.run("probe", nil, "--message", path, "--digest", digest); r.Error == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if !exists(outside) {
+		t.Error("a file outside was removed")
+	}
+	if r := h.run("probe", nil, "--message", put("m3", 0o600), "--digest", strings.Repeat("0", 64)); !errors.Is(r.Error, sdk.ErrIntegrity) {
+		t.Errorf("a wrong digest: %+v", r)
+	}
+	if r := h.run("status", nil, "--message", put("m4", 0o600), "--digest", digest); !errors.Is(r.Error, sdk.ErrConfig) {
+		t.Errorf("another verb: %+v", r)
+	}
+}
+
+func TestHostileRequests(t *testing.T) {
+	h := newHost(t)
+	for name, tt := range map[string]struct {
+		request string
+		kind    error
+	}{
+		"another version": {`{"v":9,"verb":"status"}`, sdk.ErrUnsupported},
+		"transfer a path": {`{"v":1,"verb":"status","call":"c","transfer":"../../x"}`, sdk.ErrConfig},
+		"no transfer":     {`{"v":1,"verb":"status","call":"c"}`, sdk.ErrConfig},
+		"nothing":         {``, sdk.ErrConfig},
+		"noise":           {strings.Repeat("[", 100000), sdk.ErrConfig},
+	} {
+		if r := h.run("status", []byte(tt.request)); !errors.Is(r.Error, tt.kind) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	for _, args := range [][]string{{}, {"fly"}, {"probe", "x"}, {"probe", "--message", "/x"}} {
+		err := exec.Command(agentProgram, args...).Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+func TestForeignStateDirectoryIsRefused(t *testing.T) {
+	h := newHost(t)
+	if err := os.MkdirAll(h.state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.ask(&control.Request{Verb: control.VerbProbe, Probe: &control.Probe{}}); !errors.Is(r.Error, sdk.ErrPermission) || !strings.Contains(r.Error.Hint, "chmod") {
+		t.Errorf("a state directory that is open to others: %+v", r)
+	}
+}
