@@ -87,6 +87,10 @@ func (r *run) silence(a *agent, host string, err *sdk.Error) {
 
 // take takes one agent's answer.
 func (r *run) take(a *agent, host string, reply *control.Answer) {
+	if reply.Gone {
+		r.lostAgent(a, "the agent has died")
+		return
+	}
 	if reply.Error != nil && !a.ended && !r.ending {
 		r.warn(host, "the agent: "+reply.Error.Error())
 	}
@@ -100,9 +104,6 @@ func (r *run) take(a *agent, host string, reply *control.Answer) {
 			r.takeMember(a, m)
 		}
 		a.ended = a.ended || s.Ended
-	}
-	if reply.Gone && !a.ended {
-		r.lostAgent(a, "the agent has died")
 	}
 }
 
@@ -145,6 +146,7 @@ func (r *run) lostAgent(a *agent, why string) {
 	}
 	for _, m := range r.members {
 		if m.Agent == a.id && m.err == nil && m.status.Phase != control.PhaseCommitted {
+			m.lost = r.committing // it may have published before it went
 			r.failMember(m, &sdk.Error{Kind: sdk.KindCrashed, Message: why, Hint: "what it left is undone by a new one; see the host's log for a kill or a restart"})
 		}
 	}

@@ -28,6 +28,7 @@ func (r *run) commit(ctx context.Context) error {
 	if err := r.phase("commit"); err != nil {
 		return err
 	}
+	r.committing = true
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
 	defer cancel()
 	req := r.request(control.VerbCommit)

@@ -67,6 +67,7 @@ type run struct {
 	renewAt    time.Time // when the holes must be opened again
 	sourceFree bool
 	settledAt  time.Time       // when all targets were settled first
+	committing bool            // agents have been told to publish
 	ending     bool            // failures are consequences now, and told no more
 	told       map[string]bool // undos that were told, by agent and id
 	report     *Report

@@ -1,0 +1,371 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// site is hosts in memory behind an executor: each runs one agent that obeys
+// the control messages in no time, and fails where a test says so.
+type site struct {
+	sdk.Plugin
+	mu     sync.Mutex
+	hosts  map[string]*fakeHost
+	traits sdk.ExecutorTraits
+	calls  []string // verb and hosts of each call
+	hook   func(verb control.Verb)
+}
+
+// fakeHost is one host of a site.
+type fakeHost struct {
+	instance string
+	prepared bool
+	ended    bool
+	phases   map[string]control.Phase // by member
+	errs     map[string]*sdk.Error
+	roots    map[string]string
+	undos    []control.UndoStatus
+	commands []string // that were run
+
+	// What goes wrong, by verb.
+	down        map[control.Verb]int // calls that fail on the way; -1: all
+	dies        map[control.Verb]bool
+	failAt      map[control.Verb]*sdk.Error // the members fail
+	slow        int                         // status calls before it is verified
+	root        string
+	double      bool
+	undoFails   bool
+	gone        bool
+	generations []uint64
+}
+
+func newSite(names ...string) *site {
+	s := &site{hosts: map[string]*fakeHost{}, traits: sdk.ExecutorTraits{CanPut: false, PollEvery: time.Millisecond, MaxCalls: 8}}
+	for _, n := range names {
+		s.hosts[n] = &fakeHost{
+			instance: "i-" + n, phases: map[string]control.Phase{}, errs: map[string]*sdk.Error{}, roots: map[string]string{},
+			down: map[control.Verb]int{}, dies: map[control.Verb]bool{}, failAt: map[control.Verb]*sdk.Error{},
+			root: strings.Repeat("a", 64),
+		}
+	}
+	return s
+}
+
+// Run implements sdk.Executor.
+func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit func(sdk.Result)) error {
+	verb := control.VerbProbe
+	if cmd.Argv[0] != "sh" {
+		verb = control.Verb(cmd.Argv[1])
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, fmt.Sprintf("%s %s", verb, strings.Join(slices.Sorted(slices.Values(hosts)), ",")))
+	hook := s.hook
+	s.mu.Unlock()
+	if hook != nil {
+		hook(verb)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	req, err := control.DecodeRequest(bytes.NewReader(cmd.Stdin))
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range hosts {
+		h := s.hosts[name]
+		if n := h.down[verb]; n != 0 {
+			h.down[verb] = n - 1
+			emit(sdk.Result{Host: name, Err: &sdk.Error{Kind: sdk.KindUnreachable, Message: "no route to host"}})
+			continue
+		}
+		reply := h.answer(req)
+		data, err := control.EncodeReply(reply)
+		if err != nil {
+			return err
+		}
+		emit(sdk.Result{Host: name, Stdout: data})
+		if h.double {
+			emit(sdk.Result{Host: name, ExitCode: 1})
+		}
+	}
+	return nil
+}
+
+func (h *fakeHost) id() string { return "agent-" + h.instance }
+
+// answer is the agent's program.
+func (h *fakeHost) answer(req *control.Request) *control.Reply {
+	if h.dies[req.Verb] {
+		h.gone = true
+	}
+	switch req.Verb {
+	case control.VerbProbe:
+		f := &control.Facts{Instance: h.instance, Now: time.Now(), StateDir: "/state", Program: "/agent", Arch: "amd64", Paths: map[string]sdk.PathFacts{}}
+		for _, q := range req.Probe.Paths {
+			f.Paths[q.ID] = sdk.PathFacts{Exists: true, Size: int64(len(q.Path))}
+		}
+		return &control.Reply{Facts: f}
+	case control.VerbPrepare:
+		if err := h.failAt[req.Verb]; err != nil {
+			return &control.Reply{Error: err}
+		}
+		h.prepared = true
+		return h.reply(control.Answer{Ready: &control.Ready{Fingerprint: strings.Repeat("f", 64), SigningKey: make([]byte, 32), Port: 4400, Addresses: []string{"192.0.2.1"}}})
+	case control.VerbDo:
+		return h.doParts(req)
+	}
+	if !h.prepared || h.ended {
+		return &control.Reply{Agents: []control.Answer{}}
+	}
+	h.generations = append(h.generations, req.Generation)
+	if h.gone && req.Verb != control.VerbRecover {
+		return h.reply(control.Answer{Gone: true, Error: &sdk.Error{Kind: sdk.KindCrashed, Message: "died"}, Status: &control.Status{Change: control.ChangeGone}})
+	}
+	h.step(req)
+	return h.reply(control.Answer{Status: h.status()})
+}
+
+// step moves the members on.
+func (h *fakeHost) step(req *control.Request) {
+	switch req.Verb {
+	case control.VerbStart:
+		for _, m := range req.Start.Members {
+			if m.Agent == h.id() {
+				h.phases[m.Name] = control.PhaseReady
+			}
+		}
+		if !req.Start.Begins && h.slow == 0 {
+			h.advance(control.PhaseVerified)
+		}
+	case control.VerbBegin:
+		h.advance(control.PhaseVerified)
+	case control.VerbStatus:
+		if h.slow--; h.slow <= 0 {
+			h.advance(control.PhaseVerified)
+		}
+	case control.VerbCommit:
+		for _, name := range req.Commit.Members {
+			if h.phases[name] == control.PhaseVerified {
+				h.phases[name] = control.PhaseCommitted
+			}
+		}
+		h.end(req.Commit.Stop)
+	case control.VerbStop, control.VerbRecover:
+		for name, p := range h.phases {
+			if p != control.PhaseCommitted {
+				h.phases[name] = control.PhaseEnded
+			}
+		}
+		h.end(true)
+	}
+	if err := h.failAt[req.Verb]; err != nil {
+		for name := range h.phases {
+			h.phases[name], h.errs[name] = control.PhaseFailed, err
+		}
+	}
+}
+
+func (h *fakeHost) advance(to control.Phase) {
+	for name, p := range h.phases {
+		if p != control.PhaseFailed && p != control.PhasePrepared {
+			h.phases[name], h.roots[name] = to, h.root
+		}
+	}
+}
+
+func (h *fakeHost) end(really bool) {
+	if !really {
+		return
+	}
+	for i := range h.undos {
+		if h.undoFails {
+			h.undos[i].Error = &sdk.Error{Kind: sdk.KindInternal, Message: "cannot"}
+			continue
+		}
+		h.undos[i].Done = true
+	}
+	h.ended = true
+}
+
+func (h *fakeHost) doParts(req *control.Request) *control.Reply {
+	var results []control.DoResult
+	for key, part := range req.Do.Parts {
+		if key != h.id() && key != h.instance {
+			continue
+		}
+		if part.Undo != nil {
+			h.undos = append(h.undos, control.UndoStatus{ID: part.Undo.ID, What: part.Undo.What})
+		}
+		d := control.DoResult{Part: key}
+		for _, c := range part.Commands {
+			h.commands = append(h.commands, argvText(c.Argv))
+			d.Results = append(d.Results, sdk.Result{Stdout: []byte(key)})
+		}
+		results = append(results, d)
+	}
+	if req.Transfer == "" {
+		return &control.Reply{Done: results}
+	}
+	return h.reply(control.Answer{Done: results})
+}
+
+func (h *fakeHost) status() *control.Status {
+	s := &control.Status{Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
+	for _, name := range slices.Sorted(maps.Keys(h.phases)) {
+		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3})
+	}
+	return s
+}
+
+// reply adds an answer for an agent that is none of the transfer's, as a host
+// that lies might.
+func (h *fakeHost) reply(a control.Answer) *control.Reply {
+	a.Agent = h.id()
+	liar := control.Answer{Agent: "agent-i-somebody", Status: &control.Status{Members: []control.MemberStatus{{Name: "target-1", Phase: control.PhaseFailed, Error: &sdk.Error{Kind: sdk.KindInternal, Message: "lie"}}}}}
+	if a.Ready != nil || h.ended || h.gone {
+		return &control.Reply{Agents: []control.Answer{a}}
+	}
+	return &control.Reply{Agents: []control.Answer{liar, a}}
+}
+
+// fakeMode is a mode whose every call a test may change.
+type fakeMode struct {
+	sdk.Mode
+	found  sdk.Findings
+	change func(*sdk.Plan)
+	begin  func(context.Context, sdk.Host) error
+	finish func(sdk.Outcome, sdk.Host) error
+	asked  []sdk.Answers
+}
+
+func (m *fakeMode) Questions(_ context.Context, t sdk.Transfer) ([]sdk.HostQuestions, error) {
+	q := []sdk.HostQuestions{{Host: t.Source.Host, Paths: []sdk.PathQuestion{{ID: "path", Path: t.Source.Path}}}}
+	for _, e := range t.Targets {
+		q = append(q, sdk.HostQuestions{Host: e.Host, Paths: []sdk.PathQuestion{{ID: "path", Path: e.Path}}})
+	}
+	return q, nil
+}
+
+func (m *fakeMode) Inspect(ctx context.Context, t sdk.Transfer, answers []sdk.Answers, host sdk.Host) (sdk.Findings, error) {
+	m.asked = answers
+	if _, err := host.Change(ctx, nil); err == nil {
+		return sdk.Findings{}, fmt.Errorf("Change was allowed in Inspect")
+	}
+	return m.found, nil
+}
+
+func (m *fakeMode) Plan(_ context.Context, t sdk.Transfer, _ sdk.Findings) (sdk.Plan, error) {
+	p := sdk.Plan{
+		Read: sdk.Stage{Builtin: sdk.BuiltinTree, Path: t.Source.Path}, Write: sdk.Stage{Builtin: sdk.BuiltinTree, Path: "data"},
+		Bytes: 1000, Verify: []sdk.Verify{sdk.VerifyDisk},
+	}
+	for _, e := range t.Targets {
+		p.Targets = append(p.Targets, sdk.Destination{Dir: e.Path, Publish: []sdk.Raw{"data"}})
+	}
+	if m.change != nil {
+		m.change(&p)
+	}
+	return p, nil
+}
+
+func (m *fakeMode) Begin(ctx context.Context, _ sdk.Transfer, host sdk.Host) error {
+	return m.begin(ctx, host)
+}
+
+func (m *fakeMode) Finish(_ context.Context, _ sdk.Transfer, o sdk.Outcome, host sdk.Host) error {
+	return m.finish(o, host)
+}
+
+// fakeFirewall opens each hole by one Change.
+type fakeFirewall struct{ sdk.Firewall }
+
+func (fakeFirewall) Open(ctx context.Context, id string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
+	var work []sdk.HostChange
+	for _, h := range holes {
+		work = append(work, sdk.HostChange{Host: h.Host,
+			Undo:     sdk.Undo{ID: "fw-" + h.Host, What: "close the hole", When: sdk.WhenEnd, Commands: []sdk.Command{{Argv: []sdk.Raw{"close"}}}},
+			Commands: []sdk.Command{{Argv: []sdk.Raw{"open", sdk.Raw(fmt.Sprint(h.Port, h.Sources))}}}})
+	}
+	_, err := host.Change(ctx, work)
+	return nil, err
+}
+
+// plugins gives the fakes.
+type plugins struct {
+	site *site
+	mode *fakeMode
+}
+
+func (p plugins) Executor(context.Context, string) (sdk.Executor, sdk.Description, error) {
+	return p.site, sdk.Description{Executor: p.site.traits}, nil
+}
+
+func (p plugins) Mode(context.Context, string) (sdk.Mode, sdk.Description, error) {
+	return p.mode, sdk.Description{}, nil
+}
+
+func (p plugins) Firewall(context.Context, string) (sdk.Firewall, sdk.Description, error) {
+	return fakeFirewall{}, sdk.Description{}, nil
+}
+
+// noAgents is never asked for a binary, since every fake host has one.
+type noAgents struct{}
+
+func (noAgents) Digests(bool) (map[string]string, error) { return map[string]string{"amd64": "d"}, nil }
+func (noAgents) Packed(string) ([]byte, error)           { return nil, os.ErrNotExist }
+
+// trial is one transfer from src to the other hosts of a site.
+type trial struct {
+	site   *site
+	mode   *fakeMode
+	req    Request
+	deps   Deps
+	events []Event
+	ctx    context.Context
+}
+
+func newTrial(t *testing.T, targets ...string) *trial {
+	t.Helper()
+	tr := &trial{site: newSite(append([]string{"src"}, targets...)...), mode: &fakeMode{}, ctx: t.Context()}
+	tr.req = Request{Source: Endpoint{"x", "src", "/data"}, Mode: "m", RetryFor: time.Second, ControlLostFor: time.Minute}
+	for _, name := range targets {
+		tr.req.Targets = append(tr.req.Targets, Endpoint{"x", name, sdk.Raw("/srv/" + name)})
+	}
+	tr.deps = Deps{Plugins: plugins{tr.site, tr.mode}, StateDir: filepath.Join(t.TempDir(), "control"), Agents: noAgents{}}
+	return tr
+}
+
+func (tr *trial) run(t *testing.T) *Report {
+	t.Helper()
+	report, err := Run(tr.ctx, tr.req, tr.deps, func(e Event) { tr.events = append(tr.events, e) })
+	if (err != nil) != (report.Err != nil) {
+		t.Errorf("Run's error is %v, the report's %v", err, report.Err)
+	}
+	if last := tr.events[len(tr.events)-1]; last.Type != EventDone || last.Report != report {
+		t.Errorf("the last event is %+v", last)
+	}
+	return report
+}
+
+// verbs are the calls without their hosts.
+func (tr *trial) verbs() string {
+	var verbs []string
+	for _, c := range tr.site.calls {
+		verbs = append(verbs, strings.Fields(c)[0])
+	}
+	return strings.Join(verbs, " ")
+}
