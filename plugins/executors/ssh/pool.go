@@ -81,8 +81,8 @@ func (p *pool) enter() bool {
 // get returns the living connection to a hop, or makes one. Callers that ask
 // at once share one attempt and its failure; the next to ask after a failure
 // tries anew. ctx ends the waiting alone.
-func (p *pool) get(ctx context.Context, h hop, depth int) (*conn, *sdk.Error) {
-	a, err := p.attempt(h, depth)
+func (p *pool) get(ctx context.Context, h hop) (*conn, *sdk.Error) {
+	a, err := p.attempt(h)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (p *pool) get(ctx context.Context, h hop, depth int) (*conn, *sdk.Error) {
 }
 
 // attempt returns the hop's attempt, a new one if there is none that lives.
-func (p *pool) attempt(h hop, depth int) (*attempt, *sdk.Error) {
+func (p *pool) attempt(h hop) (*attempt, *sdk.Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() != nil {
@@ -107,7 +107,7 @@ func (p *pool) attempt(h hop, depth int) (*attempt, *sdk.Error) {
 	a := &attempt{done: make(chan struct{})}
 	p.conns[h] = a
 	p.wg.Go(func() {
-		a.conn, a.err = p.connect(h, depth)
+		a.conn, a.err = p.connect(h)
 		close(a.done)
 	})
 	return a, nil
@@ -134,8 +134,8 @@ func (a *attempt) usable() bool {
 
 // connect makes a connection, through its jump hosts if it has some. They
 // come from the pool too, so that a bastion is logged in to once.
-func (p *pool) connect(h hop, depth int) (*conn, *sdk.Error) {
-	if depth > maxJumps {
+func (p *pool) connect(h hop) (*conn, *sdk.Error) {
+	if h.depth > maxJumps {
 		return nil, &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("more than %d jump hosts", maxJumps), Hint: "look for a circle of ProxyJump in ssh_config"}
 	}
 	s, err := p.opts.lookup(p.ctx, h)
@@ -153,7 +153,7 @@ func (p *pool) connect(h hop, depth int) (*conn, *sdk.Error) {
 			Hint:    "write ProxyJump instead",
 		}
 	}
-	client, err := p.dial(s, chain, depth)
+	client, err := p.dial(s, chain, h.depth)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,8 @@ func (p *pool) dial(s *settings, chain string, depth int) (*ssh.Client, *sdk.Err
 	if more {
 		jump.via = before
 	}
-	through, err := p.get(p.ctx, jump, depth+1)
+	jump.depth = depth + 1
+	through, err := p.get(p.ctx, jump)
 	if err != nil {
 		return nil, &sdk.Error{Kind: err.Kind, Message: "its jump host " + last + ": " + err.Message, Hint: err.Hint, Stderr: err.Stderr}
 	}

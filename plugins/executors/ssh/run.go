@@ -57,7 +57,7 @@ func (p *pool) try(ctx context.Context, host string, j *job) sdk.Result {
 		return sdk.Result{Err: err}
 	}
 	for attempt := 0; ; attempt++ {
-		c, err := p.get(ctx, h, 0)
+		c, err := p.get(ctx, h)
 		if err != nil {
 			return sdk.Result{Err: err}
 		}

@@ -23,7 +23,11 @@ type hop struct {
 	host string
 	port int    // 0: as configured
 	via  string // jump hosts, separated by commas, instead of the configured ones
-	jump bool   // the plugin's own user and port are not for it
+
+	// depth is 0 for a host that commands run on and one more for each jump
+	// host in front of it. As it always grows, connections can wait for
+	// those of their jump hosts without ever waiting in a circle.
+	depth int
 }
 
 // settings are what ssh would do for a hop.
@@ -75,7 +79,7 @@ func parseHop(name string) (hop, *sdk.Error) {
 // around an IPv6 address, or the same as an ssh:// URL.
 func parseJump(spec string) (hop, *sdk.Error) {
 	rest := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(spec), "ssh://"), "/")
-	h := hop{host: rest, jump: true}
+	h := hop{host: rest}
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		h.user, h.host = rest[:i], rest[i+1:]
 	}
@@ -103,7 +107,7 @@ func (o *options) lookup(ctx context.Context, h hop) (*settings, *sdk.Error) {
 		args = append(args, "-F", o.config)
 	}
 	login, port := h.user, h.port
-	if !h.jump {
+	if h.depth == 0 {
 		if login == "" {
 			login = o.user
 		}
@@ -130,7 +134,7 @@ func (o *options) lookup(ctx context.Context, h hop) (*settings, *sdk.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if !h.jump {
+	if h.depth == 0 {
 		if o.knownHosts != "" {
 			s.knownHosts = []string{o.knownHosts}
 		}
