@@ -26,23 +26,9 @@ type line struct {
 // load reads the file, drops what a crash left unfinished at its end, and
 // leaves the offset there.
 func (l *Log) load() error {
-	in := bufio.NewReader(l.file)
-	var good int64 // bytes of complete lines
-	for number := 1; ; number++ {
-		text, err := readLine(in)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("line %d: %w", number, err)
-		}
-		if err := l.take(number, text); err != nil {
-			if _, peek := in.Peek(1); peek == io.EOF && !errors.Is(err, sdk.ErrUnsupported) {
-				break // a crash of the machine may leave the last line full of zeros
-			}
-			return fmt.Errorf("line %d: %w", number, err)
-		}
-		good += int64(len(text)) + 1
+	good, err := l.parse(l.file)
+	if err != nil {
+		return err
 	}
 	if err := l.file.Truncate(good); err != nil {
 		return err
@@ -54,6 +40,27 @@ func (l *Log) load() error {
 		return l.append(line{Version: version})
 	}
 	return l.file.Sync()
+}
+
+// parse takes all complete lines and returns how many bytes they are.
+func (l *Log) parse(r io.Reader) (good int64, err error) {
+	in := bufio.NewReader(r)
+	for number := 1; ; number++ {
+		text, err := readLine(in)
+		if errors.Is(err, io.EOF) {
+			return good, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("line %d: %w", number, err)
+		}
+		if err := l.take(number, text); err != nil {
+			if _, peek := in.Peek(1); peek == io.EOF && !errors.Is(err, sdk.ErrUnsupported) {
+				return good, nil // a crash of the machine may leave the last line full of zeros
+			}
+			return 0, fmt.Errorf("line %d: %w", number, err)
+		}
+		good += int64(len(text)) + 1
+	}
 }
 
 // take applies one complete line.
