@@ -120,7 +120,8 @@ func (s *Staging) furnish() error {
 	// reach everything that is made below.
 	fd := int(s.self.Fd())
 	for _, attr := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
-		if err := unix.Fremovexattr(fd, attr); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
+		err := unix.Fremovexattr(fd, attr)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
 			return diskerr.New("cannot close to others", sdk.Raw(s.spec.Path()), err)
 		}
 	}

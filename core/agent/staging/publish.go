@@ -3,7 +3,6 @@ package staging
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -31,9 +30,10 @@ const (
 //
 // A name that is taken meanwhile takes back those already renamed, and
 // Publish fails with KindExists; nothing is published then, nor is it after
-// any other error in a staged destination, unless the error says so. The
-// Staging stays open after an error. Before the COMMIT record is written ctx
-// ends the work; after it ctx ends nothing.
+// any other error in a staged destination, unless the error says so or comes
+// with the paths: then all is published, and only the staging directory could
+// not be removed. The Staging stays open after an error. Before the COMMIT
+// record is written ctx ends the work; after it ctx ends nothing.
 //
 // A command of an external destination that fails before any was done
 // withdraws the COMMIT record; one that fails later leaves it, and Settle
@@ -105,12 +105,20 @@ func (s *Staging) moveAll(r *record) ([]sdk.Raw, error) {
 			published = append(published, s.final(r.Names[i].Name))
 			continue
 		}
-		if back := s.takeBack(r.Names[:i+1]); back != nil {
-			return nil, fmt.Errorf("%w; and what was published before could not be taken back: %w", err, back)
-		}
-		return nil, err
+		return nil, both(err, s.takeBack(r.Names[:i+1]))
 	}
 	return published, syncDir(s.dir)
+}
+
+// both adds to an error that taking back what was published has failed too:
+// then the COMMIT record stays, for Settle.
+func both(err, back error) error {
+	if back == nil {
+		return err
+	}
+	e := *sdk.AsError(err)
+	e.Message += "; and what was published before could not be taken back: " + back.Error()
+	return &e
 }
 
 // move publishes one name.

@@ -18,7 +18,7 @@ const (
 	noteHardLinks  = "hard links are copied as separate files"
 	noteXattrs     = "extended attributes are not preserved"
 	noteACLs       = "ACLs are not preserved"
-	noteHoles      = "holes in sparse files are written as zeros"
+	noteHoles      = "holes in small sparse files are written as zeros"
 	noteNoProc     = "extended attributes and ACLs were not looked for: /proc is not mounted"
 	noteOwner      = "owners are not preserved: the agent is not root"
 	noteGroup      = "groups are not preserved: the agent's user is not a member"

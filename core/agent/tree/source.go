@@ -32,6 +32,7 @@ type Source struct {
 	names *names
 	notes notes
 	euid  uint32
+	fills int64 // files up to this size lose their holes
 }
 
 // OpenSource opens the regular file or directory at an absolute path. Its
@@ -79,6 +80,11 @@ func OpenSource(name sdk.Raw) (*Source, error) {
 	s.dirs = newDirs(s.fd, where)
 	return s, nil
 }
+
+// WarnHoles says that the caller reads files of up to upTo bytes whole, so
+// that their holes are written as zeros: Walk warns of these, and of no holes
+// before WarnHoles was called. Call it before Walk.
+func (s *Source) WarnHoles(upTo int64) { s.fills = upTo }
 
 // Open opens the regular file of an entry for reading and says what it is
 // now: compare it with what Walk said. The caller closes the file.

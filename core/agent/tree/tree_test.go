@@ -71,6 +71,7 @@ func copyTree(t testing.TB, path string, o SinkOptions) copied {
 	src, err := OpenSource(sdk.Raw(path))
 	check(t, err)
 	defer src.Close()
+	src.WarnHoles(10 << 20)
 	spool, err := manifest.Create(t.TempDir(), manifest.Header{DigestRule: manifest.RuleNone})
 	check(t, err)
 	t.Cleanup(func() { _ = spool.Close() })
@@ -274,6 +275,8 @@ func TestWarnings(t *testing.T) {
 	check(t, unix.Mkfifo(top+"/fifo", 0o600))
 	check(t, unix.Mknod(top+"/sock", unix.S_IFSOCK|0o600, 0))
 	check(t, os.Truncate(top+"/b", 10<<20))
+	write(t, top+"/large", "x", 0o644)
+	check(t, os.Truncate(top+"/large", 11<<20)) // its holes are kept
 	want := map[string]int64{noteHardLinks: 2, noteFifos: 1, noteSockets: 1, noteHoles: 2}
 	if unix.Setxattr(top+"/a", "user.colour", []byte("red"), 0) == nil {
 		want[noteXattrs] = 2 // both names

@@ -300,7 +300,7 @@ func (w *walker) file(parent int, name string, st *unix.Stat_t) error {
 		w.s.notes.add(noteHardLinks, p)
 	}
 	w.attributes(unix.Llistxattr, fdPath(parent)+"/"+name, p)
-	if st.Blocks*512 < st.Size && w.s.hasHole(parent, name, st) {
+	if st.Size <= w.s.fills && st.Blocks*512 < st.Size && w.s.hasHole(parent, name, st) {
 		w.s.notes.add(noteHoles, p)
 	}
 	return w.emit(p, st, "")
