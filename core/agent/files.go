@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -30,11 +31,12 @@ type incoming struct {
 	number uint64
 	entry  manifest.Entry
 
-	mu   sync.Mutex
-	f    *os.File
-	have []uint64 // a bit for each piece
-	left uint64   // pieces that are missing
-	tree *digest.Tree
+	mu    sync.Mutex
+	f     *os.File
+	users int      // who write just now: a repeated frame may come while the last piece completes the file
+	have  []uint64 // a bit for each piece
+	left  uint64   // pieces that are missing
+	tree  *digest.Tree
 }
 
 // maxOpen bounds the files announced and not complete: a source sends content
@@ -104,7 +106,17 @@ func (s *files) piece(in *incoming, r run, node *digest.Node) error {
 	if in.hasPiece(index) {
 		return nil
 	}
-	if err := in.put(s.disk, r); err != nil {
+	f, err := in.use(s.disk)
+	if err != nil {
+		return err
+	}
+	err = s.book(in, f, r, index, length, node)
+	return errors.Join(err, in.leave())
+}
+
+// book writes the piece and books it.
+func (s *files) book(in *incoming, f *os.File, r run, index uint64, length int, node *digest.Node) error {
+	if err := in.put(f, r); err != nil {
 		return err
 	}
 	if s.digest && (node == nil || len(r.content) < length) { // a node over less than the piece is of no use
@@ -151,10 +163,35 @@ func (r run) whole(from int64, length int) []byte {
 	return b
 }
 
-// file opens the file, making it the first time.
-func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
+// use opens the file, making it the first time; the caller leaves it.
+func (in *incoming) use(disk *tree.Sink) (*os.File, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	f, err := in.file(disk)
+	if err == nil {
+		in.users++
+	}
+	return f, err
+}
+
+// leave ends a use; the last one of a complete file closes it.
+func (in *incoming) leave() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.users--
+	if in.users > 0 || in.left > 0 {
+		return nil
+	}
+	f := in.f
+	in.f = nil
+	if err := f.Close(); err != nil {
+		return in.cannot(err)
+	}
+	return nil
+}
+
+// file is called with the lock held.
+func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
 	if in.f != nil {
 		return in.f, nil
 	}
@@ -175,11 +212,7 @@ func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
 	return f, nil
 }
 
-func (in *incoming) put(disk *tree.Sink, r run) error {
-	f, err := in.file(disk)
-	if err != nil {
-		return err
-	}
+func (in *incoming) put(f *os.File, r run) error {
 	rest, end := r.content, uint64(0)
 	for _, x := range r.extents {
 		if _, err := f.WriteAt(rest[:x.Length], int64(x.Offset)); err != nil {
@@ -191,18 +224,6 @@ func (in *incoming) put(disk *tree.Sink, r run) error {
 		if err := f.Truncate(in.entry.Size); err != nil {
 			return in.cannot(err)
 		}
-	}
-	return nil
-}
-
-// makeHole gives the file its size, for the parts that nothing is written to.
-func (in *incoming) makeHole(disk *tree.Sink) error {
-	f, err := in.file(disk)
-	if err != nil {
-		return err
-	}
-	if err := f.Truncate(in.entry.Size); err != nil {
-		return in.cannot(err)
 	}
 	return nil
 }
@@ -236,9 +257,6 @@ func (s *files) arrived(in *incoming, index uint64, length int, node *digest.Nod
 }
 
 func (s *files) complete(in *incoming) error {
-	if err := in.f.Close(); err != nil {
-		return in.cannot(err)
-	}
 	s.mu.Lock()
 	delete(s.open, in.number)
 	s.mu.Unlock()
@@ -266,20 +284,33 @@ func (s *files) hole(f *frame.Frame) error {
 			x.Length%digest.PieceSize != 0 && x.Offset+x.Length != size {
 			return in.broken("a hole that is not made of its pieces")
 		}
-		if err := in.makeHole(s.disk); err != nil {
+		f, err := in.use(s.disk)
+		if err != nil {
 			return err
 		}
-		s.meter.bytes.Add(int64(x.Length))
-		for off := x.Offset; off < x.Offset+x.Length; off += digest.PieceSize {
-			length := int(min(digest.PieceSize, size-off))
-			index := off / digest.PieceSize
-			var node digest.Node
-			if s.digest {
-				node = digest.Piece(index, zeroes[:length])
-			}
-			if err := s.arrived(in, index, length, &node); err != nil {
-				return err
-			}
+		if err := errors.Join(s.zeroes(in, f, x), in.leave()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zeroes books the pieces of a hole; nothing needs to be written, but the
+// file needs its size.
+func (s *files) zeroes(in *incoming, f *os.File, x frame.Extent) error {
+	if err := f.Truncate(in.entry.Size); err != nil {
+		return in.cannot(err)
+	}
+	s.meter.bytes.Add(int64(x.Length))
+	for off := x.Offset; off < x.Offset+x.Length; off += digest.PieceSize {
+		length := int(min(digest.PieceSize, uint64(in.entry.Size)-off))
+		index := off / digest.PieceSize
+		var node digest.Node
+		if s.digest {
+			node = digest.Piece(index, zeroes[:length])
+		}
+		if err := s.arrived(in, index, length, &node); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -334,7 +365,7 @@ func (s *files) missing() []frame.NeedRange {
 func (s *files) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, in := range s.open {
+	for _, in := range s.open { // nobody writes any more
 		if in.f != nil {
 			in.f.Close()
 		}
