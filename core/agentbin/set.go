@@ -1,6 +1,7 @@
 package agentbin
 
 import (
+	"fmt"
 	"os"
 	"sync"
 )
@@ -54,7 +55,7 @@ func (s *Set) Packed(digest string) ([]byte, error) {
 	if a, err := s.local(); err == nil && a.Digest == digest {
 		return a.Packed()
 	}
-	return nil, missing("", len(all) == 0)
+	return nil, fmt.Errorf("there is no agent with digest %s", digest)
 }
 
 func (s *Set) local() (Agent, error) {

@@ -17,10 +17,12 @@ import (
 // ended the phases before their time, if something did.
 func (r *run) conclude(ctx context.Context, err error) *Report {
 	failed := sdkError(err)
+	limit := calmLimit
 	if err != nil {
 		r.abandon(failed)
+		limit = stopLimit
 	}
-	left := r.stop(ctx)
+	left := r.stop(ctx, limit)
 	if left != nil {
 		r.fail(left)
 	}

@@ -12,18 +12,26 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// stopLimit bounds the end of a run, from the first stop on. What cannot be
-// reached by then stays in the journal.
-const stopLimit = time.Minute
+// How long the end of a run may take, from the first stop on: after a failure
+// or an interrupt, and after a success, when an undo may still have to start a
+// replication and wait for it. What is left by then stays in the journal.
+const (
+	stopLimit = time.Minute
+	calmLimit = 10 * time.Minute
+)
+
+// stopWait bounds one wait for agents to end, so that a slow one leaves time
+// to ask again.
+const stopWait = 20 * time.Second
 
 // stop ends every agent that may have been made, whatever state the run is
 // in, and has what dead ones left undone. It does so under a deadline of its
 // own, since ctx may have ended already.
-func (r *run) stop(ctx context.Context) *sdk.Error {
+func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 	if r.journal == nil {
 		return nil // nothing was acquired
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	r.ending = true
 	e := ending{fleet: r.fleet, request: r.request, keep: r.req.KeepPartial, absorb: r.absorb}
@@ -57,7 +65,7 @@ type remains map[string]*sdk.Error
 func (e *ending) end(ctx context.Context, hosts []string) remains {
 	left := remains{}
 	wait, _ := e.fleet.Patience()
-	wait = min(wait, stopLimit/3) // so that a slow one leaves time to ask again
+	wait = min(wait, stopWait)
 	for try := 0; len(hosts) > 0; try++ {
 		if try > 0 && pause(ctx, min(time.Duration(try)*500*time.Millisecond, 5*time.Second)) != nil {
 			return left
@@ -157,9 +165,9 @@ func (l remains) hosts(all []string) []string {
 func (l remains) error(id string) *sdk.Error {
 	var lines []string
 	kind := sdk.KindUnreachable
-	for _, err := range l {
-		lines = append(lines, err.Error())
-		kind = err.Kind
+	for _, h := range sorted(l) {
+		lines = append(lines, l[h].Error())
+		kind = l[h].Kind
 	}
 	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(sorted(l)) + ": " + strings.Join(first(lines, 3), "; "),
 		Hint: "agents undo by themselves when their lease ends; to do it now: transferpy cleanup " + id}
