@@ -255,8 +255,15 @@ func TestSinkRefuses(t *testing.T) {
 			t.Errorf("%s %s: %v", c.e.Type, c.e.Path, err)
 		}
 	}
-	if _, err := sink.OpenWrite(&manifest.Entry{Path: "l", Type: file}); !errors.Is(err, sdk.ErrChanged) {
-		t.Errorf("a symlink is written through: %v", err)
+	for _, open := range []func(*manifest.Entry) (*os.File, error){sink.OpenWrite, sink.CreateWrite} {
+		if _, err := open(&manifest.Entry{Path: "l", Type: file}); !errors.Is(err, sdk.ErrChanged) {
+			t.Errorf("a symlink is written through: %v", err)
+		}
+	}
+	for range 2 {
+		f, err := sink.CreateWrite(&manifest.Entry{Path: "g", Type: file})
+		check(t, err)
+		check(t, f.Close())
 	}
 }
 
