@@ -63,18 +63,22 @@ func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	var exit *exitError
 	if !errors.As(err, &exit) {
-		exit = &exitError{code: exitCode(ctx, err), err: err}
+		exit = &exitError{err: err}
 	}
 	if exit.err != nil {
 		printError(a.stderr, exit.err)
 	}
-	return exit.code
+	return exitCode(ctx, err)
 }
 
-// exitCode follows from an error that no transfer has turned into a code of
-// its own: usage for what is wrong with the command line or the configuration,
+// exitCode is the code of an *exitError; it follows from any other error:
+// usage for what is wrong with the command line or the configuration,
 // refused for what went wrong before anything was changed.
 func exitCode(ctx context.Context, err error) int {
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, transfer.ErrInterrupted):
 		return transfer.ExitSIGINT

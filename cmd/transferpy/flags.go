@@ -8,6 +8,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // settingsFlags are the flags by which a verb's settings are told.
@@ -125,7 +126,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	hint := "see " + cmd.CommandPath() + " --help"
-	if near := config.Nearest(name, names); near != "" {
+	if near := fields.Nearest(name, names); near != "" {
 		hint = "did you mean --" + near + "?"
 	}
 	return usageError("unknown flag --"+name, hint)

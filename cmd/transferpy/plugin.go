@@ -15,6 +15,7 @@ import (
 	"github.com/transferpy/transferpy/core/pluginhost"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // newPlugin is `transferpy plugin` with its verbs.
@@ -201,7 +202,7 @@ func choose(ctx context.Context, plugins *pluginhost.Host, words []string) ([]pl
 		}
 		if len(chosen) == before {
 			hint := "transferpy plugin list shows them"
-			if near := config.Nearest(word, names); near != "" {
+			if near := fields.Nearest(word, names); near != "" {
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}
 			return nil, usageError(fmt.Sprintf("there is no plugin %q", word), hint)

@@ -56,7 +56,7 @@ func (p *progress) phase(e transfer.Event) {
 	}
 	p.current = e.Phase
 	text := e.Phase
-	if e.Message != "" {
+	if e.Message != "" && e.Message != e.Phase {
 		text += ": " + e.Message
 	}
 	p.log.line(e.Time, "%s", text)

@@ -30,7 +30,7 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 		fmt.Fprintf(w, "transfer %s of %s: %s, %d executor calls\n", r.Transfer, endpoint(r.Source), secondsText(r.Seconds), r.Calls)
 	}
 	for _, t := range r.Targets {
-		printTarget(w, t)
+		printTarget(w, t, r.Err)
 	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "  warning: %s (%d times, first %s)\n", printable(warning.What), warning.Count, warning.Example.Display())
@@ -40,18 +40,17 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	}
 }
 
-// printTarget tells how one target ended.
-func printTarget(w io.Writer, t transfer.TargetReport) {
+// printTarget tells how one target ended; whole is what ended the whole run
+// and has been told already.
+func printTarget(w io.Writer, t transfer.TargetReport, whole *sdk.Error) {
 	name := printable(t.Host) + ":" + printable(string(t.Path))
 	if t.Err != nil || t.ExitCode != transfer.ExitOK {
-		text := "not copied"
-		if t.Err != nil {
-			text = printable(t.Err.Message)
+		if t.Err == nil || t.Err == whole {
+			fmt.Fprintf(w, "  %s: not copied\n", name)
+			return
 		}
-		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, text)
-		if t.Err != nil {
-			printAdvice(w, "    ", t.Err)
-		}
+		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, errorLine(t.Err))
+		printAdvice(w, "    ", t.Err)
 		return
 	}
 	fmt.Fprintf(w, "  %s: %s in %d files, %s, %s, %s on the wire\n", name,

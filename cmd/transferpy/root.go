@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,7 @@ import (
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 const rootLong = `transferpy moves a file or a directory tree from one host to one or many,
@@ -81,7 +83,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 		}
 	}
 	hint := "see transferpy --help"
-	if near := config.Nearest(word, names); near != "" {
+	if near := fields.Nearest(word, names); near != "" {
 		hint = "did you mean transferpy " + near + "?"
 	}
 	return usageError(sdk.Raw(word).Display()+" is neither HOST:PATH nor a command", hint)
@@ -96,21 +98,31 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 	if err := settings.Operands(operands); err != nil {
 		return err
 	}
-	plugins, err := a.openPlugins(settings)
-	if err != nil {
-		return err
-	}
-	defer plugins.Close()
-	if err := startPlugins(ctx, plugins, &settings.Request); err != nil {
-		return err
-	}
 	view := a.newView(settings)
-	report, err := transfer.Run(ctx, settings.Request, transfer.Deps{Plugins: plugins, Version: version()}, view.event)
+	plugins, err := a.openPlugins(settings)
+	if err == nil {
+		defer plugins.Close()
+		err = startPlugins(ctx, plugins, &settings.Request)
+	}
+	if err != nil {
+		view.refused(ctx, &settings.Request, err)
+		return err
+	}
+	report, err := transfer.Run(ctx, settings.Request, a.deps(plugins, settings), view.event)
 	if report == nil {
 		return err
 	}
 	view.finish(report)
 	return &exitError{code: report.ExitCode}
+}
+
+// deps are what a run needs of this program.
+func (a *app) deps(plugins transfer.Plugins, settings *config.Settings) transfer.Deps {
+	deps := transfer.Deps{Plugins: plugins, Version: version()}
+	if settings.Verbose {
+		deps.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, nil))
+	}
+	return deps
 }
 
 // say prints a line for people on standard error.

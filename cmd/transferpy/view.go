@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/transfer"
+	"github.com/transferpy/transferpy/sdk"
 )
 
 // view shows one transfer: what happens on standard error as it happens, the
@@ -103,6 +105,19 @@ func (v *view) finish(r *transfer.Report) {
 		return
 	}
 	printReport(v.stdout, r, v.dryRun)
+}
+
+// refused tells a program that reads JSON of a run that did not begin; people
+// get the error from exec.
+func (v *view) refused(ctx context.Context, req *transfer.Request, err error) {
+	if !v.json {
+		return
+	}
+	r := &transfer.Report{ExitCode: exitCode(ctx, err), Source: req.Source, Err: sdk.AsError(err)}
+	for _, t := range req.Targets {
+		r.Targets = append(r.Targets, transfer.TargetReport{Host: t.Host, Path: t.Path, ExitCode: r.ExitCode, Err: r.Err})
+	}
+	v.write(doneLine(r))
 }
 
 // write puts one line of JSON on standard output. A reader that has gone is

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // values are the settings in text form after the precedence was applied; its
@@ -115,7 +116,7 @@ func (v *values) enum(name string) string {
 				return n, nil
 			}
 		}
-		if near := Nearest(text, names); near != "" {
+		if near := fields.Nearest(text, names); near != "" {
 			return "", fmt.Errorf("%q is not known; did you mean %q?", text, near)
 		}
 		return "", fmt.Errorf("%q is not known; it is one of %s", text, strings.Join(names, ", "))

@@ -10,6 +10,7 @@ import (
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // How long agents hold on without their controller when nobody says: a day
@@ -143,7 +144,7 @@ func (v *values) request(attended bool) transfer.Request {
 		Encrypt:        v.bool("encrypt"),
 		StopSlave:      v.bool("stop_slave"),
 		Owner:          parsed(v, "owner", parseOwner),
-		LimitRate:      parsed(v, "limit_rate", ParseSize),
+		LimitRate:      parsed(v, "limit_rate", fields.ParseSize),
 		RetryFor:       parsed(v, "retry_for", parseDuration),
 		ControlLostFor: parsed(v, "control_lost_for", parseDuration),
 		LinkTimeout:    parsed(v, "link_timeout", parseDuration),

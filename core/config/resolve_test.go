@@ -207,29 +207,6 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func TestParseSize(t *testing.T) {
-	good := map[string]int64{"0": 0, "1500": 1500, "50M": 50_000_000, "50Mi": 52_428_800, "50MiB": 52_428_800, "1kB": 1000, "2g": 2_000_000_000, "9223372036854775807": 1<<63 - 1}
-	for text, want := range good {
-		if got, err := ParseSize(text); err != nil || got != want {
-			t.Errorf("%s: got %d, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "M", "-1", "1.5M", "1 M", "5Q", "9223372036854775808", "9223372036854775807k", "10Ti Ti"} {
-		if n, err := ParseSize(text); err == nil {
-			t.Errorf("%q: taken as %d", text, n)
-		}
-	}
-}
-
-func TestNearest(t *testing.T) {
-	names := []string{"compress", "checksum", "port"}
-	for word, want := range map[string]string{"comprss": "compress", "chksum": "checksum", "prot": "port", "xyzzyplugh": "", "": ""} {
-		if got := Nearest(word, names); got != want {
-			t.Errorf("%q: got %q, want %q", word, got, want)
-		}
-	}
-}
-
 // TestCodecs holds the list of --codec against what the agents know.
 func TestCodecs(t *testing.T) {
 	if !slices.Equal(codecs, codec.Names()) {

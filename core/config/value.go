@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // boolWords are the words that configparser and transfer.py take for a bool.
@@ -24,29 +25,6 @@ func parseBool(text string) (bool, error) {
 		return false, fmt.Errorf("%q is neither yes nor no", text)
 	}
 	return v, nil
-}
-
-// sizeUnits are the suffixes of a size.
-var sizeUnits = map[string]int64{
-	"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12,
-	"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40,
-}
-
-// ParseSize reads a number of bytes: 50M is 50,000,000 and 50Mi is
-// 52,428,800; K, G and T go likewise, a B may follow, case does not matter.
-// Fractions and negative numbers are refused.
-func ParseSize(text string) (int64, error) {
-	digits := strings.TrimLeft(text, "0123456789")
-	number, suffix := text[:len(text)-len(digits)], strings.ToLower(digits)
-	unit, ok := sizeUnits[strings.TrimSuffix(suffix, "b")]
-	n, err := strconv.ParseInt(number, 10, 64)
-	if !ok || number == "" {
-		return 0, fmt.Errorf("%q is no size; write a whole number of bytes, or one with K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024)", text)
-	}
-	if err != nil || n > (1<<63-1)/unit {
-		return 0, fmt.Errorf("%q is too large", text)
-	}
-	return n * unit, nil
 }
 
 // parseInt reads a whole number between low and high.
@@ -92,14 +70,10 @@ func parseOwner(text string) (string, error) {
 	return text, nil
 }
 
-// parseName checks the name of a plugin: [a-z][a-z0-9-]{0,31}.
+// parseName checks the name of a plugin.
 func parseName(text string) (string, error) {
-	const most = 32
-	bad := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
-	}
-	if text == "" || len(text) > most || text[0] < 'a' || text[0] > 'z' || strings.ContainsFunc(text, bad) {
-		return "", fmt.Errorf("%q is no plugin's name; these are lower-case letters, digits and dashes, at most %d, a letter first", text, most)
+	if !fields.ValidName(text) {
+		return "", fmt.Errorf("%q is no plugin's name; these are lower-case letters, digits and dashes, at most 32, a letter first", text)
 	}
 	return text, nil
 }
@@ -117,47 +91,10 @@ func splitList(texts []string) []string {
 	return out
 }
 
-// Nearest returns the name that most resembles word, or "" when none is near
-// enough to be what was meant.
-func Nearest(word string, names []string) string {
-	best, bestDistance := "", len(word)/3+2
-	for _, name := range names {
-		if d := distance(word, name, bestDistance); d < bestDistance {
-			best, bestDistance = name, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of a and b in bytes; limit when their
-// lengths alone make it so.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // unknown says that word is none of names, with the nearest one as advice.
 func unknown(where, what, word string, names []string) *sdk.Error {
 	e := configError("%s: unknown %s %q", where, what, word)
-	if near := Nearest(word, names); near != "" {
+	if near := fields.Nearest(word, names); near != "" {
 		e.Hint = fmt.Sprintf("did you mean %q?", near)
 	} else {
 		sorted := slices.Clone(names)
