@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -82,4 +83,19 @@ func copyFile(from, to string, mode os.FileMode) (err error) {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close(), os.Chmod(to, mode))
+}
+
+// buildExample builds the plugin KIND-NAME of examples/ as its author would,
+// into the directory plugins beside the binary.
+func buildExample(ctx context.Context, name string) error {
+	dir := filepath.Join(binDir, "plugins")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "transferpy-"+name), ".")
+	build.Dir = filepath.Join("..", "..", "examples", name)
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build examples/%s: %w: %s", name, err, out)
+	}
+	return nil
 }

@@ -34,6 +34,7 @@ import (
 //	remember HOST:PATH      note the state of a tree, inodes and ctimes included
 //	unchanged HOST:PATH     it must be as remembered
 //	done HOST=CODE...       the last line of stdout is the done event, with these targets
+//	plugins EXAMPLE...      build these examples; $PLUGINS is their directory on ctl
 //	cut HOST, mend HOST     take a host off the network, and back
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -42,7 +43,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"signal": (*script).signal, "finish": (*script).finish, "tree": (*script).tree, "same": (*script).same,
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
-		"says": (*script).says,
+		"says": (*script).says, "plugins": (*script).plugins,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
@@ -271,6 +272,13 @@ func (s *script) done(_ bool, args []string) {
 	if strings.Join(got, " ") != strings.Join(args, " ") {
 		s.ts.Fatalf("done tells %v, want %v", got, args)
 	}
+}
+
+func (s *script) plugins(_ bool, args []string) {
+	for _, example := range args {
+		s.ts.Check(buildExample(s.tb.Context(), example))
+	}
+	s.ts.Setenv("PLUGINS", lab.BinDir+"/plugins")
 }
 
 func (s *script) cut(_ bool, args []string) {

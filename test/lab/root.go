@@ -35,6 +35,11 @@ func buildRoot(c initConfig) error {
 	if err := mountAll(c.Root, mounts(c)); err != nil {
 		return err
 	}
+	for _, name := range []string{"bin", "lib", "sbin"} {
+		if err := os.Mkdir(filepath.Join(c.Root, "usr/local", name), 0o755); err != nil {
+			return err
+		}
+	}
 	if err := writeEtc(c); err != nil {
 		return err
 	}
