@@ -12,9 +12,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
@@ -38,9 +41,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "build the agent: %v\n%s", err, out)
 		os.Exit(1)
 	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // host is a state directory of its own, with the agents in it.
@@ -283,12 +287,15 @@ func TestStatusWaits(t *testing.T) {
 	if len(r.Agents) != 2 || time.Since(began) > 10*time.Second {
 		t.Errorf("news of %s did not end the wait of %s (%v): %+v", other, id, time.Since(began), r)
 	}
-	// Ending is news.
+	// An undo at source-done is news.
 	h.change(id, "u1", filepath.Join(t.TempDir(), "f"), sdk.WhenSourceDone)
-	go func() {
+	free := mustEncode(t, &control.Request{Verb: control.VerbStop, Transfer: "t", Call: "free", Stop: &control.Stop{SourceDone: true}})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() {
 		time.Sleep(300 * time.Millisecond)
-		h.run("stop", mustEncode(t, &control.Request{Verb: control.VerbStop, Transfer: "t", Call: "free", Stop: &control.Stop{SourceDone: true}}))
-	}()
+		h.run("stop", free)
+	})
 	began = time.Now()
 	r = h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t", Wait: 20 * time.Second, Seen: map[string]uint64{id: s.Change, other: 1}})
 	if time.Since(began) > 10*time.Second {
