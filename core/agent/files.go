@@ -195,10 +195,7 @@ func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
 	if in.f != nil {
 		return in.f, nil
 	}
-	if err := disk.Create(&in.entry); err != nil {
-		return nil, err
-	}
-	f, err := disk.OpenWrite(&in.entry)
+	f, err := disk.CreateWrite(&in.entry)
 	if err != nil {
 		return nil, err
 	}

@@ -281,11 +281,15 @@ func (t *target) commit(ctx context.Context) error {
 		return &sdk.Error{Kind: sdk.KindInternal, Host: t.member.Host, Message: fmt.Sprintf("%s cannot be committed: it is %s", t.member.Name, at)}
 	}
 	paths, err := st.Publish(ctx, func(ctx context.Context, cmd sdk.Command) sdk.Result { return process.Run(ctx, cmd, process.Limits{}) })
-	if err != nil {
+	if err != nil && len(paths) == 0 {
 		return t.fail(err, nil)
 	}
 	t.meter.set(func(m *meter) { m.paths = paths })
 	t.meter.enter(control.PhaseCommitted)
+	if err != nil { // published, but the staging directory is still there: its undo finishes that
+		t.meter.warn(control.Warning{What: "the staging directory could not be removed at once: " + err.Error(), Count: 1, Example: t.member.Destination.Dir})
+		return nil
+	}
 	return t.job.cfg.Undo.MarkDone(t.undoID())
 }
 

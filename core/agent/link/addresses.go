@@ -46,10 +46,12 @@ func Candidates(ctx context.Context, r Reach) []string {
 			}
 		}
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-		defer cancel()
-		if names, err := net.DefaultResolver.LookupHost(ctx, r.Host); err == nil {
-			add(names...)
+		if !r.SameHost { // loopback will do; a slow resolver would cost time for nothing
+			ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+			defer cancel()
+			if names, err := net.DefaultResolver.LookupHost(ctx, r.Host); err == nil {
+				add(names...)
+			}
 		}
 		add(r.Addresses...)
 	}
