@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -26,8 +27,9 @@ type shell struct {
 	sdk.Plugin
 	mu     sync.Mutex
 	down   map[string]bool
-	noise  string // printed before what the command prints
-	double bool   // emit each result twice, and one of a stranger
+	noise  string   // printed before what the command prints
+	sh     []string // instead of sh
+	double bool     // emit each result twice, and one of a stranger
 }
 
 func (s *shell) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit func(sdk.Result)) error {
@@ -44,6 +46,9 @@ func (s *shell) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit f
 			argv := make([]string, len(cmd.Argv))
 			for i, a := range cmd.Argv {
 				argv[i] = string(a)
+			}
+			if argv[0] == "sh" && s.sh != nil {
+				argv = append(slices.Clone(s.sh), argv[1:]...)
 			}
 			c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 			var stdout, stderr bytes.Buffer
@@ -343,4 +348,66 @@ func TestTwoExecutorsForOneName(t *testing.T) {
 	if !errors.Is(err, sdk.ErrConfig) {
 		t.Error(err)
 	}
+}
+
+func TestNoexecDirectoryIsNotUsed(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a file system without exec")
+	}
+	mount := t.TempDir()
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", syscall.MS_NOEXEC|syscall.MS_NOSUID, "mode=0700,size=1m"); err != nil {
+		t.Skipf("a file system cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(mount, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	b := newBench(t, sdk.ExecutorTraits{CanPut: true}, func(o *Options, _ *shell) {
+		o.AgentDirs = []string{filepath.Join(mount, "agents"), o.AgentDirs[0]}
+	})
+	b.probe(t)
+	if place := b.fleet.PlaceOf("a"); !strings.HasPrefix(string(place.Program), b.dir+"/") {
+		t.Errorf("program: %s", place.Program)
+	}
+	// One that lies there by whatever means is passed over, too.
+	text, _ := os.ReadFile(string(b.fleet.PlaceOf("a").Program))
+	if err := os.WriteFile(filepath.Join(mount, "agents", "transferpy-agent-"+b.agent.digest()), text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.probe(t)
+}
+
+// TestShells runs the scripts by every shell that a host's sh may be.
+func TestShells(t *testing.T) {
+	for _, argv := range [][]string{{"dash"}, {"bash", "--posix"}, {"busybox", "sh"}} {
+		t.Run(argv[0], func(t *testing.T) {
+			if _, err := exec.LookPath(argv[0]); err != nil {
+				t.Skip("not installed: " + argv[0])
+			}
+			b := newBench(t, sdk.ExecutorTraits{MaxStdin: 300}, func(_ *Options, s *shell) { s.sh = argv })
+			b.probe(t)
+			b.probe(t)
+		})
+	}
+}
+
+// FuzzReadGap: whatever a host prints, nothing is placed but in a clean path
+// and for an architecture that there is an agent for.
+func FuzzReadGap(f *testing.F) {
+	for _, s := range []string{
+		"transferpy-agent 1 missing amd64 0 /var/lib/transferpy/agents\n", "transferpy-agent 1 nowhere amd64 0 -\n",
+		"transferpy-agent 1 arch vax 0 -\n", "transferpy-agent 1 missing amd64 0 /a/../b\n", "transferpy-agent 1 x\n", "{",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, out []byte) {
+		g, ok, err := readGap("h", sdk.Result{Stdout: out}, map[string]string{"amd64": "d"})
+		if ok && (err != nil || g.arch != "amd64" || !filepath.IsAbs(g.dir) || filepath.Clean(g.dir) != g.dir || strings.ContainsAny(g.dir, "\n\x00\x1b")) {
+			t.Errorf("%q became %+v, %v", out, g, err)
+		}
+		if err != nil && (err.Host != "h" || strings.ContainsAny(err.Message, "\n\x00\x1b")) {
+			t.Errorf("%q became %q", out, err.Message)
+		}
+	})
 }

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -232,12 +231,3 @@ func commandTime(commands []sdk.Command) time.Duration {
 
 // defaultCommandTime is expected of a command that names no limit.
 const defaultCommandTime = 10 * time.Minute
-
-// describe is a short list of hosts for a message.
-func describe(hosts []string) string {
-	const most = 5
-	if len(hosts) > most {
-		return fmt.Sprintf("%v and %d more", hosts[:most], len(hosts)-most)
-	}
-	return fmt.Sprint(hosts)
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -160,7 +159,3 @@ func (r *run) record(rep *Report, ended bool) {
 		r.warn("", "the outcome could not be written into the journal: "+err.Error())
 	}
 }
-
-func sorted(l remains) []string { return slices.Sorted(maps.Keys(l)) }
-
-func first(lines []string, n int) []string { return lines[:min(n, len(lines))] }

@@ -3,6 +3,8 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -165,12 +167,22 @@ func (l remains) hosts(all []string) []string {
 func (l remains) error(id string) *sdk.Error {
 	var lines []string
 	kind := sdk.KindUnreachable
-	for _, h := range sorted(l) {
+	hosts := slices.Sorted(maps.Keys(l))
+	for _, h := range hosts {
 		lines = append(lines, l[h].Error())
 		kind = l[h].Kind
 	}
-	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(sorted(l)) + ": " + strings.Join(first(lines, 3), "; "),
+	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(hosts) + ": " + strings.Join(lines[:min(3, len(lines))], "; "),
 		Hint: "agents undo by themselves when their lease ends; to do it now: transferpy cleanup " + id}
+}
+
+// describe is a short list of hosts for a message.
+func describe(hosts []string) string {
+	const most = 5
+	if len(hosts) > most {
+		return fmt.Sprintf("%v and %d more", hosts[:most], len(hosts)-most)
+	}
+	return fmt.Sprint(hosts)
 }
 
 // phase writes into the journal how far the transfer is.
