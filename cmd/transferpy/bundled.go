@@ -8,6 +8,7 @@ import (
 	"github.com/transferpy/transferpy/plugins/executors/local"
 	"github.com/transferpy/transferpy/plugins/executors/ssh"
 	"github.com/transferpy/transferpy/plugins/firewalls/none"
+	"github.com/transferpy/transferpy/plugins/modes/file"
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin"
 )
@@ -22,6 +23,7 @@ func bundled() []sdk.Plugin {
 	return []sdk.Plugin{
 		local.New(),
 		ssh.New(),
+		file.New(),
 		none.New(),
 	}
 }

@@ -136,8 +136,12 @@ func (p *progress) text(e transfer.Event, m control.MemberStatus) string {
 	if total > 0 {
 		text = fmt.Sprintf("%s of %s (%d %%)", text, bytesText(total), min(100, m.Bytes*100/total))
 	}
-	text = fmt.Sprintf("%s in %d files, %s", text, m.Files, rateText(int64(p.rate), 1))
-	if total > m.Bytes && p.rate > 1 {
+	text = fmt.Sprintf("%s in %d files", text, m.Files)
+	if p.rate < 1 {
+		return text // nothing was measured yet
+	}
+	text += ", " + rateText(int64(p.rate), 1)
+	if total > m.Bytes {
 		text += ", " + secondsText(float64(total-m.Bytes)/p.rate) + " left"
 	}
 	return text

@@ -56,7 +56,7 @@ func (v *view) event(e transfer.Event) {
 		v.log.line(e.Time, "warning: %s", withHost(e.Host, e.Message))
 	case transfer.EventError:
 		v.failure(e)
-	case transfer.EventAgent:
+	case transfer.EventAgent, transfer.EventPreflight: // the plan tells the size too
 		if v.verbose {
 			v.log.line(e.Time, "%s", withHost(e.Host, e.Message))
 		}
@@ -81,7 +81,7 @@ func (v *view) plan(e transfer.Event) {
 	if e.Plan == nil {
 		return
 	}
-	v.log.line(e.Time, "plan: %s, %d hosts", expected(e.Plan), len(e.Plan.Hosts))
+	v.log.line(e.Time, "plan: %s, %d host%s", expected(e.Plan), len(e.Plan.Hosts), onlyIf(len(e.Plan.Hosts) != 1, "s"))
 	w := v.log.w
 	if v.dryRun {
 		w = v.stdout
