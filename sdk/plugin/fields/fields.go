@@ -6,7 +6,6 @@ package fields
 
 import (
 	"fmt"
-	"math"
 	"math/big"
 	"slices"
 	"strconv"
@@ -213,9 +212,8 @@ func parseSize(s string) (int64, bool) {
 		return 0, false
 	}
 	r.Mul(r, new(big.Rat).SetInt64(factor))
-	n := new(big.Int).Quo(r.Num(), r.Denom())
-	if !n.IsInt64() || n.Int64() > math.MaxInt64 {
+	if !r.IsInt() || !r.Num().IsInt64() {
 		return 0, false
 	}
-	return n.Int64(), true
+	return r.Num().Int64(), true
 }
