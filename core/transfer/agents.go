@@ -98,6 +98,9 @@ func (r *run) take(a *agent, host string, reply *control.Answer) {
 		a.change, a.acked = s.Change, a.acked || len(s.Members) > 0
 		a.undos = s.Undos
 		for _, u := range s.Undos {
+			if r.clearing(u) {
+				continue
+			}
 			tellUndo(r.told, a.id, u, func(e Event) { e.Host = host; r.emit(e) })
 		}
 		for _, m := range s.Members {
@@ -158,6 +161,21 @@ func (r *run) failMember(m *member, err *sdk.Error) {
 	e.Host = m.Host
 	m.err = &e
 	r.fail(&e)
+}
+
+// clearing reports whether an undo is one that the agent deferred for itself
+// and that ran at a good end: it removed an empty staging directory, which is
+// no news.
+func (r *run) clearing(u control.UndoStatus) bool {
+	if !u.Done || r.ending || r.journal == nil {
+		return false
+	}
+	for _, known := range r.journal.State().Undos {
+		if known.Undo.ID == u.ID {
+			return false
+		}
+	}
+	return true
 }
 
 // tellUndo tells of an undo once that it ran, and once that it failed.

@@ -25,7 +25,7 @@ func (r *run) makePlan(ctx context.Context) error {
 		return err
 	}
 	view := r.view()
-	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, Message: fmt.Sprintf("%d hosts", len(view.Hosts))})
+	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, Message: "the plan stands"})
 	return nil
 }
 
@@ -105,8 +105,13 @@ func (r *run) view() *PlanView {
 	add := func(host, format string, args ...any) {
 		lines[host] = append(lines[host], fmt.Sprintf(format, args...))
 	}
+	port := "the first free port of 4400-4499"
+	if r.req.Port > 0 {
+		port = fmt.Sprintf("port %d", r.req.Port)
+	}
 	for _, h := range r.hosts {
 		add(h, "agent %s", r.fleet.PlaceOf(h).Program.Display())
+		add(h, "listen on %s", port)
 	}
 	source := r.req.Source.Host
 	add(source, "read %s", stageText(r.plan.Read))
@@ -124,13 +129,8 @@ func (r *run) view() *PlanView {
 
 func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	d := r.plan.Targets[i]
-	port := "the first free port of 4400-4499"
-	if r.req.Port > 0 {
-		port = fmt.Sprintf("port %d", r.req.Port)
-	}
-	add("listen on %s", port)
 	if r.firewall != nil {
-		add("open it by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
+		add("open the port by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
 	}
 	staging := d.Dir + "/.transferpy-" + sdk.Raw(r.id)
 	add("stage in %s", staging.Display())
@@ -159,7 +159,7 @@ func stageText(s sdk.Stage) string {
 	if s.Command != nil {
 		return "by the command " + argvText(s.Command.Argv)
 	}
-	return s.Builtin + " " + s.Path.Display()
+	return strings.TrimSpace(s.Builtin + " " + s.Path.Display())
 }
 
 func argvText(argv []sdk.Raw) string {

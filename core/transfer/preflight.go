@@ -34,7 +34,9 @@ func (r *run) preflight(ctx context.Context) error {
 		if err != nil {
 			return &refusal{ExitRefused, err}
 		}
-		refusals = append(r.collisions(), r.found.Refusals...)
+		if refusals = r.found.Refusals; len(refusals) == 0 {
+			refusals = r.collisions()
+		}
 	}
 	if err := r.refuse(refusals); err != nil {
 		return err
@@ -58,9 +60,12 @@ func (r *run) refuse(refusals []*sdk.Error) error {
 	for _, e := range refusals {
 		r.fail(e)
 	}
+	r.refusals = refusals
 	first := *refusals[0]
-	if len(refusals) > 1 {
-		first.Message += fmt.Sprintf(", and %d more refusals", len(refusals)-1)
+	if more := len(refusals) - 1; more == 1 {
+		first.Message += ", and one more refusal"
+	} else if more > 1 {
+		first.Message += fmt.Sprintf(", and %d more refusals", more)
 	}
 	return &refusal{ExitRefused, &first}
 }

@@ -35,7 +35,7 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	}
 	if len(r.members) == 0 && failed != nil {
 		for i := range rep.Targets {
-			rep.Targets[i].Err, rep.Targets[i].ExitCode = failed, exitOf(err)
+			rep.Targets[i].Err, rep.Targets[i].ExitCode = r.refusalOf(rep.Targets[i].Host, failed), exitOf(err)
 		}
 	}
 	codes := []int{exitOf(err)}
@@ -61,6 +61,17 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	}
 	r.record(rep, left == nil)
 	return rep
+}
+
+// refusalOf is the refusal that concerns a host, or else what refused the
+// whole.
+func (r *run) refusalOf(host string, whole *sdk.Error) *sdk.Error {
+	for _, e := range r.refusals {
+		if e.Host == host {
+			return e
+		}
+	}
+	return whole
 }
 
 // sdkError gives an interruption its words.

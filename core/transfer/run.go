@@ -63,6 +63,7 @@ type run struct {
 	agents  map[string]*agent // by host name; several names may lead to one
 	members []*member         // the source first
 
+	refusals   []*sdk.Error // why the run was refused
 	rules      []sdk.Hole
 	renewAt    time.Time // when the holes must be opened again
 	sourceFree bool
