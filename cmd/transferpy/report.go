@@ -21,7 +21,7 @@ var verifiedText = map[control.VerifyLevel]string{
 func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	switch {
 	case r.Err != nil:
-		fmt.Fprintf(w, "transfer %s failed: %s\n", r.Transfer, errorLine(r.Err))
+		fmt.Fprintf(w, "transfer %s %s: %s\n", r.Transfer, ending(r), errorLine(r.Err))
 		printAdvice(w, "  ", r.Err)
 	case dryRun:
 		fmt.Fprintf(w, "dry run: nothing was changed\n")
@@ -38,6 +38,19 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	if r.ExitCode != transfer.ExitOK {
 		fmt.Fprintf(w, "exit code %d\n", r.ExitCode)
 	}
+}
+
+// ending is a word for how a transfer failed as a whole.
+func ending(r *transfer.Report) string {
+	switch r.ExitCode {
+	case transfer.ExitRefused:
+		return "refused"
+	case transfer.ExitSIGINT, transfer.ExitSIGTERM:
+		return "stopped"
+	case transfer.ExitControlLost:
+		return "lost"
+	}
+	return "failed"
 }
 
 // printTarget tells how one target ended; whole is what ended the whole run
