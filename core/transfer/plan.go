@@ -132,7 +132,7 @@ func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	if r.firewall != nil {
 		add("open the port by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
 	}
-	staging := d.Dir + "/.transferpy-" + sdk.Raw(r.id)
+	staging := d.Dir + "/.transferpy-" + sdk.Raw(r.id+"-"+memberName(i))
 	add("stage in %s", staging.Display())
 	add("write %s", stageText(r.plan.Write))
 	if r.verify != control.VerifySigned {
