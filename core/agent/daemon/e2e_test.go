@@ -386,13 +386,13 @@ func TestUndoThatFailsStaysForRecover(t *testing.T) {
 
 func TestLeaseEnds(t *testing.T) {
 	h := newHost(t)
-	id := h.prepare(1500 * time.Millisecond)
+	id := h.prepare(4 * time.Second)
 	pid := h.pids()[0]
 	file := filepath.Join(t.TempDir(), "changed")
 	h.change(id, "u1", file, sdk.WhenEnd)
 	h.ask(&control.Request{Verb: control.VerbDo, Transfer: "t", Do: &control.Do{Parts: map[string]control.DoPart{id: {Commands: []sdk.Command{sh("echo $$ > " + file + ".pid; exec sleep 1000")}}}}})
-	for range 4 { // asked for, it lives on
-		time.Sleep(500 * time.Millisecond)
+	for range 5 { // asked for, it lives on
+		time.Sleep(time.Second)
 		if r := h.ask(&control.Request{Verb: control.VerbStatus, Transfer: "t"}); len(r.Agents) != 1 {
 			t.Fatalf("ended too early: %+v", r)
 		}

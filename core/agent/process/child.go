@@ -119,16 +119,25 @@ func (c *child) end(ctx context.Context, sig syscall.Signal, grace time.Duration
 // settle waits until nothing of the group but its dead leader is left, and
 // kills what is there after leftoverGrace. It reports whether it had to.
 // The leader must have ended and not been released.
-func (c *child) settle() bool {
-	deadline := time.Now().Add(leftoverGrace)
+func (c *child) settle() (killed bool) {
+	if c.vanished(leftoverGrace) {
+		return false
+	}
+	c.signal(syscall.SIGKILL)
+	c.vanished(leftoverGrace) // even a killed process takes a moment to end
+	return true
+}
+
+// vanished waits until nothing of the group is left but its dead leader.
+func (c *child) vanished(within time.Duration) bool {
+	deadline := time.Now().Add(within)
 	for wait := time.Millisecond; groupAlive(c.cmd.Process.Pid); wait = min(2*wait, 100*time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.signal(syscall.SIGKILL)
-			return true
+			return false
 		}
 		time.Sleep(wait)
 	}
-	return false
+	return true
 }
 
 // groupAlive reports whether a process of the group runs that is no zombie.

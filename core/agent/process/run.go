@@ -147,6 +147,7 @@ func (r *oneShot) wait(ctx context.Context, cmd sdk.Command, timeout time.Durati
 	}
 	if why != nil {
 		r.child.end(context.WithoutCancel(ctx), syscall.SIGTERM, killGrace)
+		r.child.vanished(leftoverGrace)
 	}
 	r.drain()
 	r.child.release()
