@@ -24,6 +24,7 @@ type meter struct {
 	paths    []sdk.Raw
 	warnings []control.Warning
 	err      *sdk.Error
+	failed   []control.PeerError // of the source: the targets that it gave up
 }
 
 // order of the phases; PhaseFailed and PhaseEnded are final.
@@ -96,5 +97,6 @@ func (m *meter) status() control.MemberStatus {
 		Name: m.name, Phase: m.phase, Entries: m.entries.Load(), Files: m.files.Load(), Bytes: m.bytes.Load(),
 		Wire: m.wire.Load(), Checked: m.checked.Load(), Total: m.total.Load(), Root: m.root, Peer: m.peer,
 		Warnings: append([]control.Warning(nil), m.warnings...), Paths: append([]sdk.Raw(nil), m.paths...), Error: m.err,
+		Failed: append([]control.PeerError(nil), m.failed...),
 	}
 }

@@ -339,7 +339,14 @@ func (s *source) wakeAll() {
 func (s *source) set(change func()) {
 	s.mu.Lock()
 	change()
+	var failed []control.PeerError
+	for _, p := range s.peers {
+		if p.err != nil {
+			failed = append(failed, control.PeerError{Name: p.member.Name, Error: p.err})
+		}
+	}
 	s.mu.Unlock()
+	s.meter.set(func(m *meter) { m.failed = failed })
 	select {
 	case s.changed <- struct{}{}:
 	default:

@@ -131,9 +131,24 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		} else if s.Phase == control.PhaseFailed && m.err == nil {
 			r.failMember(m, &sdk.Error{Kind: sdk.KindInternal, Message: "the agent says that it failed, and not why"})
 		}
+		if i == 0 {
+			r.heedSource(s.Failed)
+		}
 		if i == 0 && s.Phase.AtLeast(control.PhaseReadDone) && m.err == nil && !r.sourceFree {
 			r.sourceFree = true
 			r.emit(Event{Type: EventSourceFree, Host: m.Host, Message: "nothing is read from the source any more"})
+		}
+	}
+}
+
+// heedSource fails targets that the source has given up and whose own hosts
+// do not answer: nothing better will be known of them for a long time.
+func (r *run) heedSource(failed []control.PeerError) {
+	for _, f := range failed {
+		for _, m := range r.targets() {
+			if a := r.agents[m.Host]; m.Name == f.Name && f.Error != nil && !m.failed() && a != nil && a.silent {
+				r.failMember(m, f.Error)
+			}
 		}
 	}
 }

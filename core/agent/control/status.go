@@ -69,6 +69,16 @@ type MemberStatus struct {
 	Warnings []Warning  `json:"warnings,omitempty"`
 	Paths    []sdk.Raw  `json:"paths,omitempty"` // published, after commit
 	Error    *sdk.Error `json:"error,omitempty"`
+	// Failed are, for the source, the targets that it has given up, with the
+	// reason as it looks from there: so nobody waits for a host that answers
+	// no command any more.
+	Failed []PeerError `json:"failed,omitempty"`
+}
+
+// PeerError is another member's failure.
+type PeerError struct {
+	Name  string     `json:"name"`
+	Error *sdk.Error `json:"error"`
 }
 
 // Warning is something that was not preserved or not as expected; said once,
