@@ -48,6 +48,7 @@ type fakeHost struct {
 	double      bool
 	undoFails   bool
 	gone        bool
+	gaveUp      []control.PeerError // by a source
 	generations []uint64
 }
 
@@ -226,7 +227,7 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 func (h *fakeHost) status() *control.Status {
 	s := &control.Status{Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
 	for _, name := range slices.Sorted(maps.Keys(h.phases)) {
-		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3})
+		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Failed: h.gaveUp})
 	}
 	return s
 }

@@ -103,6 +103,11 @@ func TestFailures(t *testing.T) {
 		{name: "silent for longer than it holds", prepare: func(tr *trial) {
 			tr.site.hosts["b"].down[control.VerbStart] = -1
 		}, exit: 75, exits: []int{0, 75}},
+		{name: "silent, and given up by the source", prepare: func(tr *trial) {
+			tr.req.ControlLostFor = 24 * time.Hour
+			tr.site.hosts["b"].down[control.VerbStart], tr.site.hosts["b"].down[control.VerbStatus] = -1, -1
+			tr.site.hosts["src"].gaveUp = []control.PeerError{{Name: "target-2", Error: &sdk.Error{Kind: sdk.KindUnreachable, Message: "the link was lost"}}}
+		}, exit: 1, exits: []int{0, 1}},
 		{name: "silent at commit and ever after", prepare: func(tr *trial) {
 			tr.site.hosts["b"].down[control.VerbCommit] = -1
 			tr.site.hosts["b"].down[control.VerbStop] = -1
