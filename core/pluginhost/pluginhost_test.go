@@ -1,17 +1,21 @@
 package pluginhost
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin/wire"
@@ -28,7 +32,7 @@ var (
 
 // misbehave installs the misbehaving plugin with its harm into a fresh plugin
 // directory and returns the directory.
-func misbehave(t *testing.T, kind, name, harm string) string {
+func misbehave(t testing.TB, kind, name, harm string) string {
 	t.Helper()
 	buildMu.Lock()
 	defer buildMu.Unlock()
@@ -309,6 +313,68 @@ func TestDiagnostics(t *testing.T) {
 	}
 	if len(warned) != 1 || warned[0].Field != "timeout" {
 		t.Errorf("warnings: %+v", warned)
+	}
+}
+
+// TestLogs sees that what a plugin logs and prints after the handshake
+// arrives, without its secret.
+func TestLogs(t *testing.T) {
+	var logged syncBuffer
+	h := newHost(t, misbehave(t, "executor", "bad", "none"), secret(t), func(o *Options) {
+		o.Log = hclog.New(&hclog.LoggerOptions{Output: &logged, Level: hclog.Debug})
+	})
+	e, _, err := h.Executor(t.Context(), "bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, e, "print"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"to standard output", "to standard error", "[WARN]  executor-bad: to the log: token=[redacted]"}
+	for until := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		text := logged.String()
+		missing := slices.IndexFunc(want, func(s string) bool { return !strings.Contains(text, s) })
+		if missing < 0 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%q is not in:\n%s", want[missing], text)
+		}
+	}
+	if strings.Contains(logged.String(), "swordfish") {
+		t.Errorf("the secret is in:\n%s", logged.String())
+	}
+}
+
+// syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// BenchmarkStart starts a plugin until it is configured, and stops it.
+func BenchmarkStart(b *testing.B) {
+	dir := misbehave(b, "executor", "bad", "none")
+	for b.Loop() {
+		h := New(Options{Dirs: []string{dir}})
+		if _, _, err := h.Executor(b.Context(), "bad"); err != nil {
+			b.Fatal(err)
+		}
+		if err := h.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
