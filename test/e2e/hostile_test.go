@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/transferpy/transferpy/test/lab"
@@ -34,7 +35,6 @@ var hostile = []struct{ what, name string }{
 	{"not ASCII", "größe-数据"},
 	{"255 bytes", long},
 	{"255 bytes that are no text", string(repeat('\xfe', 255))},
-	{"our own suffix", ".transferpy-x"},
 }
 
 func repeat(b byte, n int) []byte {
@@ -61,6 +61,28 @@ func TestHostileFileNames(t *testing.T) {
 	r.sh("db2", "mkdir /srv/in")
 	r.transferpy(0, "db1:/srv/tree", "db2:/srv/in")
 	r.same("db1", "/srv/tree", "db2", "/srv/in/tree")
+	r.clean()
+}
+
+// TestReservedName: what is named like a staging directory cannot be published,
+// so it is refused before anything is done; inside a tree, and as a directory
+// to copy into, it is a name as any other.
+func TestReservedName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, lab.Options{Hosts: 2})
+	const name = "/srv/.transferpy-x"
+	tree := []entry{{kind: 'd', mode: 0o755}, {path: "f", kind: 'f', size: 10, mode: 0o600}}
+	r.makeTree("db1", name, tree)
+	r.makeTree("db1", "/srv/tree"+strings.TrimPrefix(name, "/srv"), tree)
+	r.sh("db2", "mkdir /srv/in "+name)
+	r.transferpy(0, "db1:/srv/tree", "db2:"+name)
+	r.same("db1", "/srv/tree", "db2", name+"/tree")
+	r.clean()
+	res := r.transferpy(255, "db1:"+name, "db2:/srv/in")
+	if !strings.Contains(res.said(), ".transferpy-x") {
+		t.Errorf("what it says does not give the name:\n%s", res.said())
+	}
+	r.empty("db2")
 	r.clean()
 }
 

@@ -200,7 +200,8 @@ func TestCutForEver(t *testing.T) {
 	if err := r.Cut("db2"); err != nil {
 		t.Fatal(err)
 	}
-	res := j.wait()
+	// A command over ssh that gets no answer is given up only at its own end.
+	res := j.waitFor(4 * patience)
 	if res.code != 1 && res.code != 75 {
 		t.Errorf("exit code %d, want 1 (failed) or 75 (control lost)", res.code)
 	}

@@ -132,9 +132,14 @@ func (res result) said() string { return res.stdout + "\n" + res.stderr }
 // wait waits for the end.
 func (j *job) wait() result {
 	j.r.t.Helper()
+	return j.waitFor(patience)
+}
+
+func (j *job) waitFor(d time.Duration) result {
+	j.r.t.Helper()
 	select {
 	case <-j.done:
-	case <-time.After(patience):
+	case <-time.After(d):
 		j.r.t.Fatalf("%q does not end\n%s", j.args, j.transcript())
 	}
 	return result{j.cmd.ProcessState.ExitCode(), j.stdout.String(), j.stderr.String()}
