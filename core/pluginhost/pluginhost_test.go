@@ -341,8 +341,13 @@ func TestLogs(t *testing.T) {
 			t.Fatalf("%q is not in:\n%s", want[missing], text)
 		}
 	}
-	if strings.Contains(logged.String(), "swordfish") {
-		t.Errorf("the secret is in:\n%s", logged.String())
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"swordfish", "[ERROR]"} {
+		if strings.Contains(logged.String(), bad) {
+			t.Errorf("%q is in:\n%s", bad, logged.String())
+		}
 	}
 }
 

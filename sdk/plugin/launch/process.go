@@ -33,8 +33,9 @@ type process struct {
 	tail  *tail
 
 	cmd            *exec.Cmd
-	stdout, stderr *os.File // our ends
-	lines          *io.PipeReader
+	stdout, stderr *os.File       // our ends
+	lines          *io.PipeReader // redacted stderr, for go-plugin
+	feed           *io.PipeWriter
 	lifeline       *os.File // held open as long as the plugin may live
 	started        atomic.Int64
 
@@ -104,10 +105,9 @@ func (p *process) Start(context.Context) error {
 		return fmt.Errorf("%w: %w", errNotStarted, err)
 	}
 	p.stdout, p.stderr, p.lifeline = outR, errR, lifeW
-	lines, feed := io.Pipe()
-	p.lines = lines
+	p.lines, p.feed = io.Pipe()
 	p.started.Store(int64(p.cmd.Process.Pid))
-	go p.read(feed)
+	go p.read()
 	go p.wait()
 	return nil
 }
@@ -120,9 +120,9 @@ func closeAll(files ...*os.File) {
 
 // read hands the plugin's stderr on, line by line, redacted and remembered.
 // It ends with the pipe, which wait closes.
-func (p *process) read(feed *io.PipeWriter) {
-	p.tail.copy(feed, p.stderr)
-	feed.Close()
+func (p *process) read() {
+	p.tail.copy(p.feed, p.stderr)
+	p.feed.Close()
 }
 
 // drain is how long the output of a process that ended is still read, where
@@ -140,7 +140,7 @@ func (p *process) wait() {
 	}
 	close(p.exited)
 	closeAll(p.stdout, p.stderr, p.lifeline)
-	p.lines.Close()
+	p.feed.Close()
 }
 
 func (p *process) pid() int { return int(p.started.Load()) }
@@ -172,9 +172,20 @@ func (p *process) waitExit(d time.Duration) bool {
 	}
 }
 
-// Stdout, Stderr, Name, ID, Wait, Kill, Diagnose and the translators
-// implement runner.Runner.
-func (p *process) Stdout() io.ReadCloser { return p.stdout }
+// Stdout implements runner.Runner, as all methods below do.
+func (p *process) Stdout() io.ReadCloser { return quietEnd{p.stdout} }
+
+// quietEnd is a file whose being closed is its end and no error.
+type quietEnd struct{ *os.File }
+
+// Read implements io.Reader.
+func (q quietEnd) Read(b []byte) (int, error) {
+	n, err := q.File.Read(b)
+	if errors.Is(err, os.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
 
 // Stderr gives the redacted lines.
 func (p *process) Stderr() io.ReadCloser { return p.lines }
