@@ -22,9 +22,9 @@ const handshakeExtra = 10 * time.Second
 
 // handshake makes an SSH connection of a network connection, which it closes
 // when it fails.
-func handshake(ctx context.Context, nc net.Conn, s *settings) (*ssh.Client, *sdk.Error) {
+func handshake(ctx context.Context, nc net.Conn, s *settings, known *knownHosts) (*ssh.Client, *sdk.Error) {
 	deadline := time.Now().Add(s.connectTimeout + handshakeExtra)
-	keys, failure := newHostKeys(s)
+	keys, failure := newHostKeys(s, known)
 	if failure != nil {
 		nc.Close()
 		return nil, failure

@@ -26,17 +26,10 @@ type hostKeys struct {
 	err    *sdk.Error // why check refused; the handshake's own error loses the kind
 }
 
-// newHostKeys reads the files; those that do not exist are as good as empty.
-func newHostKeys(s *settings) (*hostKeys, *sdk.Error) {
-	var files []string
-	for _, file := range s.knownHosts {
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
-			files = append(files, file)
-		}
-	}
-	db, err := knownhosts.NewDB(files...)
+func newHostKeys(s *settings, known *knownHosts) (*hostKeys, *sdk.Error) {
+	db, err := known.load(s.knownHosts)
 	if err != nil {
-		return nil, &sdk.Error{Kind: sdk.KindConfig, Message: "cannot read known_hosts: " + err.Error(), Hint: "mend or remove that line"}
+		return nil, err
 	}
 	k := &hostKeys{s: s, db: db, lookup: net.JoinHostPort(s.hostName, strconv.Itoa(s.port))}
 	if s.hostKeyAlias != "" {

@@ -33,6 +33,8 @@ type pool struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
+	known knownHosts
+
 	mu    sync.Mutex
 	conns map[hop]*attempt
 }
@@ -178,7 +180,7 @@ func (p *pool) dial(s *settings, chain string, depth int) (*ssh.Client, *sdk.Err
 		if err != nil {
 			return nil, err
 		}
-		return handshake(p.ctx, nc, s)
+		return handshake(p.ctx, nc, s, &p.known)
 	}
 	before, last, more := cutLast(chain)
 	jump, err := parseJump(last)
@@ -197,7 +199,7 @@ func (p *pool) dial(s *settings, chain string, depth int) (*ssh.Client, *sdk.Err
 	if err != nil {
 		return nil, err
 	}
-	return handshake(p.ctx, nc, s)
+	return handshake(p.ctx, nc, s, &p.known)
 }
 
 // cutLast splits a list at its last comma.

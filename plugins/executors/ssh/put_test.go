@@ -81,7 +81,7 @@ func TestPutRefuses(t *testing.T) {
 }
 
 func TestPutLeavesNothingBehind(t *testing.T) {
-	// Nothing fits into a tmpfs of one page.
+	// 1 MiB into a tmpfs of 64 KiB; only root can make one.
 	if os.Getuid() == 0 {
 		full := t.TempDir()
 		if mount(full) == nil {
@@ -96,7 +96,8 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	// A call that ends while a head that never ends is writing.
+	// A call that ends after the file was written and before it was counted,
+	// as the wc of this host never ends.
 	dir, bin := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(bin+"/wc", []byte("#!/bin/sh\nexec sleep 64.5\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,14 +176,65 @@ func TestFewerSessionsThanCalls(t *testing.T) {
 	wg.Wait()
 }
 
+// serverPid returns the process of sshd that holds the connection.
+func serverPid(t *testing.T, e sdk.Executor) int {
+	t.Helper()
+	r := runOne(t, e, "db1", sdk.Command{Argv: raws("sh", "-c", `cut -d ' ' -f 4 /proc/$PPID/stat`)})
+	pid, err := strconv.Atoi(strings.TrimSpace(string(r.Stdout)))
+	if err != nil || pid < 2 {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	return pid
+}
+
 func TestDeadConnectionIsMadeAnew(t *testing.T) {
 	e := startSSHD(t).executor(t)
-	// The command kills the server's side of its own connection.
-	r := runOne(t, e, "db1", sdk.Command{Argv: raws("sh", "-c", `kill -9 $(ps -o ppid= -p $PPID)`), Timeout: 10 * time.Second})
+	pid := strconv.Itoa(serverPid(t, e))
+	r := runOne(t, e, "db1", sdk.Command{Argv: raws("sh", "-c", `kill -9 "$0"; sleep 1`, pid), Timeout: 10 * time.Second})
 	if !errors.Is(r.Err, sdk.ErrUnreachable) {
-		t.Logf("the connection's end was told as %+v", r)
+		t.Errorf("got %+v, want KindUnreachable", r)
 	}
 	if r := runOne(t, e, "db1", sdk.Command{Argv: raws("true")}); r.Err != nil || r.ExitCode != 0 {
+		t.Errorf("after it: %+v", r)
+	}
+}
+
+// TestHangingConnection stops the server's process: packets are taken and
+// nothing comes back.
+func TestHangingConnection(t *testing.T) {
+	l := startSSHD(t)
+	l.conf = l.config(t, "ssh_config", "Host *\n  ServerAliveInterval 1\n  ServerAliveCountMax 2")
+	e := l.executor(t)
+	pid := serverPid(t, e)
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGKILL)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var r sdk.Result
+	start := time.Now()
+	e.Run(ctx, []string{"db1"}, nothing, func(got sdk.Result) { r = got })
+	if !errors.Is(r.Err, sdk.ErrCancelled) || time.Since(start) > 6*time.Second {
+		t.Errorf("cancelled: got %+v after %v", r, time.Since(start))
+	}
+	// The next call waits until the connection is given up and makes another.
+	if r := runOne(t, e, "db1", nothing); r.Err != nil || time.Since(start) > 15*time.Second {
+		t.Errorf("after it: got %+v after %v", r, time.Since(start))
+	}
+}
+
+func TestCloseEndsCalls(t *testing.T) {
+	e := startSSHD(t).executor(t)
+	runOne(t, e, "db1", nothing)
+	time.AfterFunc(300*time.Millisecond, func() { e.(io.Closer).Close() })
+	start := time.Now()
+	r := runOne(t, e, "db1", sdk.Command{Argv: raws("sleep", "5"), Timeout: 6 * time.Second})
+	if r.Err == nil || time.Since(start) > 4*time.Second {
+		t.Errorf("got %+v after %v", r, time.Since(start))
+	}
+	e.(io.Closer).Close()
+	if r := runOne(t, e, "db1", nothing); !errors.Is(r.Err, sdk.ErrCancelled) {
 		t.Errorf("after it: %+v", r)
 	}
 }
