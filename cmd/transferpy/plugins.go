@@ -45,7 +45,7 @@ func (a *app) openPlugins(settings *config.Settings) (*pluginhost.Host, error) {
 	return pluginhost.New(pluginhost.Options{
 		Dirs:         dirs,
 		Debug:        settings.PluginDebug,
-		Log:          hclog.New(&hclog.LoggerOptions{Name: "plugin", Level: level, Output: &lineWriter{w: a.stderr}, Exclude: pipeNoise}),
+		Log:          hclog.New(&hclog.LoggerOptions{Name: "plugin", Level: level, Output: &lineWriter{w: a.stderr}}),
 		Shadow:       settings.PluginShadow,
 		Pins:         settings.Pins,
 		BundledNames: names,
@@ -60,12 +60,6 @@ func (a *app) openPlugins(settings *config.Settings) (*pluginhost.Host, error) {
 			a.say("warning: plugin %s: %s: %s", plugin, d.Field, d.Message)
 		},
 	}), nil
-}
-
-// pipeNoise reports what go-plugin logs as errors at every end of a plugin:
-// that the pipes it was still reading from are closed.
-func pipeNoise(_ hclog.Level, message string, _ ...any) bool {
-	return message == "reading plugin stderr" || message == "error encountered while scanning stdout"
 }
 
 // startPlugins starts every plugin of a transfer, at once, so that each

@@ -58,12 +58,16 @@ func ending(r *transfer.Report) string {
 func printTarget(w io.Writer, t transfer.TargetReport, whole *sdk.Error) {
 	name := printable(t.Host) + ":" + printable(string(t.Path))
 	if t.Err != nil || t.ExitCode != transfer.ExitOK {
-		if t.Err == nil || t.Err == whole {
+		if t.Err == nil || whole != nil && *t.Err == *whole {
 			fmt.Fprintf(w, "  %s: not copied\n", name)
 			return
 		}
-		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, errorLine(t.Err))
-		printAdvice(w, "    ", t.Err)
+		why := *t.Err
+		if why.Host == t.Host {
+			why.Host = "" // the line begins with it
+		}
+		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, errorLine(&why))
+		printAdvice(w, "    ", &why)
 		return
 	}
 	fmt.Fprintf(w, "  %s: %s in %d files, %s, %s, %s on the wire\n", name,

@@ -25,7 +25,7 @@ var testReport = &transfer.Report{
 	Transfer: "20261123-153042-k3mq7xwa", ExitCode: 2, Seconds: 12.3, Source: transfer.Endpoint{Host: "db1", Path: "/srv/data"}, Calls: 4,
 	Targets: []transfer.TargetReport{
 		{Host: "db2", Path: "/srv", Bytes: 2_100_000_000, Files: 1234, Wire: 900_000_000, Seconds: 10, Digest: "ab12", Verified: control.VerifyReadBack},
-		{Host: "db3", Path: "/s\x1b", ExitCode: 2, Err: &sdk.Error{Kind: sdk.KindNoSpace, Message: "/s\x1b is full", Hint: "free some"}},
+		{Host: "db3", Path: "/s\x1b", ExitCode: 2, Err: &sdk.Error{Kind: sdk.KindNoSpace, Host: "db3", Message: "/s\x1b is full", Hint: "free some"}},
 	},
 	Warnings: []control.Warning{{What: "sockets are not copied", Count: 3, Example: "/srv/data/\xff"}},
 }
