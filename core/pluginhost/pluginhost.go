@@ -57,9 +57,11 @@ type Options struct {
 type Host struct {
 	opt Options
 
-	mu     sync.Mutex
-	slots  map[string]*slot // by "executor/ssh"
-	closed bool
+	open  context.Context // ends with Close, and with it every start
+	close context.CancelFunc
+
+	mu    sync.Mutex
+	slots map[string]*slot // by "executor/ssh"
 }
 
 // slot is one plugin; its mutex is held while it is started.
@@ -76,7 +78,8 @@ func New(opt Options) *Host {
 	if opt.Program == "" {
 		opt.Program = "/proc/self/exe"
 	}
-	return &Host{opt: opt, slots: map[string]*slot{}}
+	open, end := context.WithCancel(context.Background())
+	return &Host{opt: opt, open: open, close: end, slots: map[string]*slot{}}
 }
 
 // Executor gives the executor of this name: found, verified, started,
@@ -109,18 +112,15 @@ func get[T any](ctx context.Context, h *Host, kind sdk.Kind, name string, as fun
 
 // configured gives the running plugin of a slot; the first call starts it.
 func (h *Host) configured(ctx context.Context, kind sdk.Kind, name string) (*launch.Process, error) {
-	h.mu.Lock()
-	s := h.slots[key(kind, name)]
-	if s == nil {
-		s = &slot{}
-		h.slots[key(kind, name)] = s
-	}
-	h.mu.Unlock()
+	s := h.slot(kind, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != nil {
 		return s.proc, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.open, cancel)()
 	p, err := h.start(ctx, kind, name)
 	if err != nil {
 		return nil, err
@@ -129,14 +129,24 @@ func (h *Host) configured(ctx context.Context, kind sdk.Kind, name string) (*lau
 		p.Stop()
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
+	if h.open.Err() != nil { // Close may have passed this slot already
 		p.Stop()
 		return nil, &sdk.Error{Kind: sdk.KindCancelled, Message: "plugin " + key(kind, name) + " is not started: the run has ended"}
 	}
 	s.proc = p
 	return p, nil
+}
+
+// slot gives the slot of a name, which is made at its first use.
+func (h *Host) slot(kind sdk.Kind, name string) *slot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.slots[key(kind, name)]
+	if s == nil {
+		s = &slot{}
+		h.slots[key(kind, name)] = s
+	}
+	return s
 }
 
 // start starts a plugin and lets it describe itself.
@@ -239,8 +249,8 @@ func join(mistakes []*sdk.Error) error {
 // Close stops all plugins, at once, and returns when their processes are gone,
 // after 5 s at most. Later calls of Host start nothing.
 func (h *Host) Close() error {
+	h.close()
 	h.mu.Lock()
-	h.closed = true
 	slots := h.slots
 	h.slots = map[string]*slot{}
 	h.mu.Unlock()
@@ -249,7 +259,7 @@ func (h *Host) Close() error {
 	errs := make(chan error, len(slots))
 	for name, s := range slots {
 		stopping.Go(func() {
-			s.mu.Lock() // a start under way ends within its own limits
+			s.mu.Lock() // a start under way has been cancelled
 			defer s.mu.Unlock()
 			if s.proc == nil {
 				return

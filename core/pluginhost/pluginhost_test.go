@@ -436,6 +436,31 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// TestCloseEndsAStart closes a host that is just starting a plugin.
+func TestCloseEndsAStart(t *testing.T) {
+	dir := misbehave(t, "executor", "bad", "hang-in-configure")
+	h := New(Options{Dirs: []string{dir}})
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := h.Executor(context.Background(), "bad")
+		ended <- err
+	}()
+	for until := time.Now().Add(5 * time.Second); len(processesOf(dir)) == 0 && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	began := time.Now()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, sdk.ErrCancelled) {
+		t.Errorf("the start: %v", err)
+	}
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	noneLeft(t, dir)
+}
+
 // alive reports whether a process runs (and is no zombie).
 func alive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

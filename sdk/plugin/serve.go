@@ -47,6 +47,13 @@ func Serve(p sdk.Plugin) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if os.Getenv(wire.CookieKey) != wire.CookieValue {
+		d := p.Describe()
+		fmt.Fprintf(os.Stderr, "This is a plugin of transferpy, %s %s %s: transferpy starts it.\n"+
+			"Put it as transferpy-%s-%s into a plugin directory, and see transferpy plugin list.\n",
+			d.Kind, d.Name, d.Version, d.Kind, d.Name)
+		os.Exit(1)
+	}
 	holdLifeline()
 	logs := os.Stderr // go-plugin replaces os.Stderr later
 	slog.SetDefault(slog.New(logHandler(logs)))

@@ -93,7 +93,7 @@ func Start(ctx context.Context, prog Program, opt Options) (*Process, error) {
 // connect starts the process and makes p.Client. go-plugin knows no context,
 // so the process is killed when ctx ends.
 func (p *Process) connect(ctx context.Context, limits wire.Limits) error {
-	defer context.AfterFunc(ctx, p.proc.kill)()
+	defer context.AfterFunc(ctx, p.proc.forbid)()
 	client, err := p.plugin.Client()
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (p *Process) Text(s string) string { return p.proc.tail.clean(s) }
 
 // startError explains why a plugin could not be started.
 func (p *Process) startError(ctx context.Context, err error) error {
-	if errors.Is(err, errNotStarted) || p.proc.pid() == 0 {
+	if ctx.Err() == nil && p.proc.pid() == 0 {
 		return &sdk.Error{Kind: sdk.KindCrashed, Message: fmt.Sprintf("plugin %s (%s) cannot be started: %s", p.prog.Title, p.prog.Path, cause(err)),
 			Hint: "make sure that the file is a program for this machine and may be executed"}
 	}

@@ -3,7 +3,6 @@ package launch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,12 +13,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin/wire"
 )
-
-// errNotStarted wraps a failure of fork or exec.
-var errNotStarted = errors.New("not started")
 
 // basicEnvironment are the variables that reach every plugin. All others it
 // has to name in Describe.
@@ -43,8 +41,10 @@ type process struct {
 	state  *os.ProcessState
 	stop   atomic.Bool
 
-	mu   sync.Mutex
-	hung *sdk.Error // why it was killed, if it hung
+	mu     sync.Mutex
+	reaped bool       // its number may be another's
+	barred bool       // it is to be killed, started or not
+	hung   *sdk.Error // why it was killed, if it hung
 }
 
 func newProcess(prog Program, opt Options) *process {
@@ -78,17 +78,17 @@ func (p *process) prepare(cmd *exec.Cmd) {
 func (p *process) Start(context.Context) error {
 	outR, outW, err := os.Pipe()
 	if err != nil {
-		return errors.Join(errNotStarted, err)
+		return err
 	}
 	errR, errW, err := os.Pipe()
 	if err != nil {
 		closeAll(outR, outW)
-		return errors.Join(errNotStarted, err)
+		return err
 	}
 	lifeR, lifeW, err := os.Pipe()
 	if err != nil {
 		closeAll(outR, outW, errR, errW)
-		return errors.Join(errNotStarted, err)
+		return err
 	}
 	p.cmd.Stdout, p.cmd.Stderr = outW, errW
 	p.cmd.ExtraFiles = []*os.File{lifeR} // descriptor 3
@@ -102,13 +102,19 @@ func (p *process) Start(context.Context) error {
 	closeAll(outW, errW, lifeR)
 	if err != nil {
 		closeAll(outR, errR, lifeW)
-		return fmt.Errorf("%w: %w", errNotStarted, err)
+		return err
 	}
 	p.stdout, p.stderr, p.lifeline = outR, errR, lifeW
 	p.lines, p.feed = io.Pipe()
+	p.mu.Lock()
 	p.started.Store(int64(p.cmd.Process.Pid))
+	barred := p.barred
+	p.mu.Unlock()
 	go p.read()
 	go p.wait()
+	if barred {
+		p.kill()
+	}
 	return nil
 }
 
@@ -131,9 +137,16 @@ const drain = 300 * time.Millisecond
 
 // wait waits for the process, then ends its group and its pipes.
 func (p *process) wait() {
+	// Not reaped yet, the process keeps its number, and its group's, from
+	// becoming another's: so the children that it left behind can be killed.
+	for unix.Waitid(unix.P_PID, p.pid(), nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	p.kill()
+	p.mu.Lock()
+	p.reaped = true
+	p.mu.Unlock()
 	p.cmd.Wait() // the state tells all
 	p.state = p.cmd.ProcessState
-	syscall.Kill(-p.pid(), syscall.SIGKILL) // children it left behind
 	select {
 	case <-p.tail.done:
 	case <-time.After(drain):
@@ -147,14 +160,19 @@ func (p *process) pid() int { return int(p.started.Load()) }
 
 // kill ends the process group at once; nothing happens when it is gone.
 func (p *process) kill() {
-	select {
-	case <-p.exited:
-		return // the number may be another's by now
-	default:
-	}
-	if pid := p.pid(); pid != 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pid := p.pid(); pid != 0 && !p.reaped {
 		syscall.Kill(-pid, syscall.SIGKILL)
 	}
+}
+
+// forbid kills the process, also one that is about to be started.
+func (p *process) forbid() {
+	p.mu.Lock()
+	p.barred = true
+	p.mu.Unlock()
+	p.kill()
 }
 
 // stopping marks the end of the process as wanted.
