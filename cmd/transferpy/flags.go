@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,23 +32,14 @@ func (a *app) addSettings(cmd *cobra.Command, names ...string) *settingsFlags {
 	f.set.SortFlags = false
 	f.set.StringVar(&f.file, "config", config.DefaultPath, "configuration `FILE`")
 	for _, k := range config.Keys {
-		if k.Flag == "" || len(names) > 0 && !contains(names, k.Name) {
+		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) {
 			continue
 		}
 		f.keys = append(f.keys, k)
 		f.add(k)
 	}
-	f.set.StringArrayVarP(&f.options, "option", "o", nil, "set a plugin's option, as `PLUGIN.KEY=VALUE`, or =@FILE to read the value from a file; may be repeated")
+	f.set.StringArrayVarP(&f.options, "option", "o", nil, "set a plugin's option: `PLUGIN.KEY=VALUE`; a secret is given as @FILE or $VARIABLE; may be repeated")
 	return f
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // add declares the flag of one key. Values stay text: core/config parses
