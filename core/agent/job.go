@@ -60,17 +60,15 @@ type Job struct {
 	group sync.WaitGroup
 	begun chan struct{} // closed by Begin
 
-	mu       sync.Mutex
-	started  bool
-	stopped  bool
-	isBegun  bool
-	isFlow   bool
-	isDone   bool
-	members  map[string]member
-	meters   []*meter
-	targets  map[string]*target
-	order    []string
-	startErr error
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	isBegun bool
+	isFlow  bool
+	isDone  bool
+	members map[string]member
+	meters  []*meter
+	targets map[string]*target
 }
 
 // New makes a Job that waits for its plan.

@@ -12,8 +12,7 @@ import (
 // copyMode copies a file by cat, with a lock that Begin takes. change makes it
 // wrong.
 type copyMode struct {
-	dir    string
-	change func(*copyMode)
+	dir string
 
 	undo     sdk.Undo
 	plan     sdk.Plan

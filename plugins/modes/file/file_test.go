@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -121,7 +122,7 @@ func checkRefusals(t *testing.T, got []*sdk.Error, want []string) {
 		if string(e.Kind) != words[0] || e.Host != words[1] {
 			t.Errorf("refusal %d: kind %s of %s, want %s", i, e.Kind, e.Host, line)
 		}
-		if e.Hint == "" && e.Kind != sdk.KindPermission || strings.ContainsAny(e.Error(), "\n\xff") {
+		if e.Hint == "" && e.Kind != sdk.KindPermission || (strings.Contains(e.Error(), "\n") || !utf8.ValidString(e.Error())) {
 			t.Errorf("refusal %d has no hint or is not printable: %q", i, e.Error())
 		}
 		for _, word := range words[2:] {
