@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -331,4 +332,53 @@ func TestStream(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSourceChanges(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"grows":    func(p string) error { return appendTo(p, "more") },
+		"shrinks":  func(p string) error { return os.Truncate(p, 5<<20) },
+		"vanishes": func(p string) error { return os.Remove(filepath.Join(filepath.Dir(p), "z/small")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "tree")
+			if err := os.MkdirAll(filepath.Join(dir, "z"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for path, size := range map[string]int{"large": 40 << 20, "z/small": 10} {
+				if err := os.WriteFile(filepath.Join(dir, path), make([]byte, size), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := newRig(t, dir, 2, func(p *control.Start) { p.Settings.LimitRate = 10 << 20 })
+			r.start()
+			for deadline := time.Now().Add(30 * time.Second); r.jobs[0].Members()[0].Bytes == 0; {
+				if time.Now().After(deadline) {
+					t.Fatal("no data flows")
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if err := change(filepath.Join(dir, "large")); err != nil {
+				t.Fatal(err)
+			}
+			all := r.settled()
+			if name == "vanishes" && all["source"].Error == nil { // it may not have been listed yet
+				return
+			}
+			for n, m := range all {
+				if m.Error == nil || !strings.Contains(m.Error.Message, "tree/") || name != "vanishes" && m.Error.Kind != sdk.KindChanged {
+					t.Errorf("%s: %+v", n, m.Error)
+				}
+			}
+		})
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

@@ -20,7 +20,8 @@ import (
 type outgoing struct {
 	conn     *link.Conn
 	peer     control.Member
-	finished atomic.Bool
+	finished atomic.Bool // all is sent
+	aborted  atomic.Bool // given up from this end
 }
 
 func newOutgoing(conn *link.Conn, peer control.Member) *outgoing {
@@ -37,7 +38,7 @@ func (o *outgoing) hear() error {
 			continue
 		}
 		o.conn.Close()
-		if o.finished.Load() && errors.Is(err, frame.ErrCut) {
+		if o.finished.Load() && errors.Is(err, frame.ErrCut) || o.aborted.Load() {
 			return nil
 		}
 		if err == nil {
@@ -56,6 +57,7 @@ const abortTime = 3 * time.Second
 
 // abort closes the link after a last word.
 func (o *outgoing) abort(lastWord func()) {
+	o.aborted.Store(true)
 	_ = o.conn.SetWriteDeadline(time.Now().Add(abortTime))
 	if lastWord != nil {
 		lastWord()

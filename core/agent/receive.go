@@ -55,9 +55,17 @@ func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) erro
 	err := t.work(ctx, local)
 	local.Leave()
 	if err != nil {
-		err = t.fail(err, nil) // the source is to know now, not when the others are served
+		err = t.fail(because(ctx, err), nil) // the source is to know now, not when the others are served
 	}
 	wg.Wait()
+	return err
+}
+
+// because puts what ended ctx before what broke when it did.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
 	return err
 }
 

@@ -140,7 +140,10 @@ func (s *source) firstError() error {
 	defer s.mu.Unlock()
 	for _, p := range s.peers {
 		if p.err != nil {
-			return p.err
+			e := *p.err
+			e.Host = s.chain.plan.Members[0].Host // it is the source that gives up
+			e.Message = fmt.Sprintf("%s on %s failed: %s", p.member.Name, p.member.Host, e.Message)
+			return &e
 		}
 	}
 	return nil
@@ -256,9 +259,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 			out.finish()
 			return nil
 		}
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause // what made the others stop
-		}
+		err = because(ctx, err)
 		out.abort(func() { send.fail(context.WithoutCancel(ctx), sdk.AsError(s.explain(err))) })
 		return err
 	})

@@ -88,7 +88,7 @@ func (t *target) run(ctx context.Context) error {
 	}
 	in, out, err := t.linkUp(ctx, notes, cancel)
 	if err != nil {
-		return t.fail(err, nil)
+		return t.fail(because(ctx, err), nil)
 	}
 	defer in.Close()
 	if out != nil {

@@ -122,6 +122,7 @@ func (f *Fleet) place(ctx context.Context, e *engine, hosts []string, g gap, dig
 	for h, err := range failed {
 		answers.set(h, Answer{Err: err})
 	}
+	defer e.withdraw(ctx, byPath)
 	for file, names := range byPath {
 		more := newAnswers(len(names))
 		e.ask(ctx, names, sdk.Command{

@@ -101,6 +101,22 @@ func (e *engine) putNew(ctx context.Context, hosts []string, dir sdk.Raw, prefix
 	return byPath, failed
 }
 
+// withdrawTime bounds the removal of what an ended call may have left.
+const withdrawTime = 10 * time.Second
+
+// withdraw removes files that were put and whose reader may have been killed
+// with the call: when ctx has ended, nobody else will for an hour.
+func (e *engine) withdraw(ctx context.Context, byPath map[sdk.Raw][]string) {
+	if ctx.Err() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTime)
+	defer cancel()
+	for file, hosts := range byPath {
+		e.run(ctx, hosts, sdk.Command{Argv: []sdk.Raw{"rm", "-f", file, file + ".new"}})
+	}
+}
+
 // maxNames is how many names of one host are expected at most.
 const maxNames = 8
 

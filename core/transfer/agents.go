@@ -49,6 +49,7 @@ func (r *run) targets() []*member { return r.members[1:] }
 // about the agent that it named when that was prepared; hosts that could not
 // be reached are warned of, once until they are back.
 func (r *run) absorb(answers map[string]remote.Answer) {
+	missing := map[*agent]bool{} // its host answered, and it did not
 	for _, host := range r.hosts {
 		answer, asked := answers[host]
 		a := r.agents[host]
@@ -60,14 +61,20 @@ func (r *run) absorb(answers map[string]remote.Answer) {
 			continue
 		}
 		a.heard, a.silent = time.Now(), false
-		found := false
+		if _, told := missing[a]; !told {
+			missing[a] = true
+		}
 		for i := range answer.Reply.Agents {
 			if reply := &answer.Reply.Agents[i]; reply.Agent == a.id {
-				found = true
+				missing[a] = false
 				r.take(a, host, reply)
 			}
 		}
-		if !found && !a.ended {
+	}
+	// Only now: of two names of a host, the second may find the agent gone
+	// because the first one's call has just ended it.
+	for a, gone := range missing {
+		if gone && !a.ended {
 			r.lostAgent(a, "there is no agent of this transfer any more")
 		}
 	}

@@ -102,7 +102,7 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 		return err
 	}
 	if held && spare {
-		c.emit(Event{Type: EventWarning, Message: fmt.Sprintf("the agents of transfer %s are alive and hold data; to take it over: transferpy attach %s; to end it: transferpy cleanup %s", id, id, id)})
+		c.emit(Event{Type: EventWarning, Message: fmt.Sprintf("the agents of transfer %s are alive and hold data; to end it and undo what is not committed: transferpy cleanup %s", id, id)})
 		return nil
 	}
 	e := ending{fleet: c.fleet, request: request, keep: req.KeepPartial, absorb: c.absorb}

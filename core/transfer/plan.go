@@ -21,7 +21,7 @@ func (r *run) makePlan(ctx context.Context) error {
 	if err := r.checkPlan(); err != nil {
 		return &refusal{ExitRefused, err}
 	}
-	if err := r.refuse(r.loops()); err != nil {
+	if err := r.refuse(append(r.loops(), r.reserved()...)); err != nil {
 		return err
 	}
 	view := r.view()
@@ -96,6 +96,25 @@ func (r *run) loops() []*sdk.Error {
 	return refusals
 }
 
+// stagingPrefix begins the names of staging directories, which no copy may
+// have: it would be taken for what a dead transfer left.
+const stagingPrefix = ".transferpy-"
+
+// reserved refuses final names that are kept for staging directories.
+func (r *run) reserved() []*sdk.Error {
+	var refusals []*sdk.Error
+	for i, d := range r.plan.Targets {
+		for _, name := range d.Publish {
+			if strings.HasPrefix(string(name), stagingPrefix) {
+				refusals = append(refusals, &sdk.Error{Kind: sdk.KindConfig, Host: r.req.Targets[i].Host,
+					Message: fmt.Sprintf("%s cannot be put into %s: names that begin with %s are kept for staging directories", name.Display(), d.Dir.Display(), stagingPrefix),
+					Hint:    "rename it on the source"})
+			}
+		}
+	}
+	return refusals
+}
+
 func cleanPath(p sdk.Raw) sdk.Raw { return sdk.Raw(path.Clean(string(p))) }
 
 // view is the plan for people.
@@ -132,7 +151,7 @@ func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	if r.firewall != nil {
 		add("open the port by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
 	}
-	staging := d.Dir + "/.transferpy-" + sdk.Raw(r.id+"-"+memberName(i))
+	staging := d.Dir + "/" + stagingPrefix + sdk.Raw(r.id+"-"+memberName(i))
 	add("stage in %s", staging.Display())
 	add("write %s", stageText(r.plan.Write))
 	if r.verify != control.VerifySigned {

@@ -19,6 +19,8 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	limit := calmLimit
 	if err != nil {
 		r.abandon(failed)
+	}
+	if err != nil || r.silent() {
 		limit = stopLimit
 	}
 	left := r.stop(ctx, limit)
@@ -61,6 +63,11 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	}
 	r.record(rep, left == nil)
 	return rep
+}
+
+// silent reports whether a host does not answer: waiting for it helps nobody.
+func (r *run) silent() bool {
+	return slices.ContainsFunc(r.hosts, func(h string) bool { a := r.agents[h]; return a != nil && a.silent && !a.over() })
 }
 
 // refusalOf is the refusal that concerns a host, or else what refused the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/transferpy/transferpy/core/agentbin"
@@ -74,12 +75,23 @@ func Run(ctx context.Context, req Request, deps Deps, events Events) (*Report, e
 	if err == nil {
 		err = r.drive(ctx)
 	}
+	err = interrupted(ctx, err)
 	report := r.conclude(ctx, err)
 	r.emit(Event{Type: EventDone, Report: report, Err: report.Err})
 	if report.Err != nil {
 		return report, report.Err
 	}
 	return report, nil
+}
+
+// interrupted puts an interruption before the error that it caused, which may
+// look like anything after its way through a plugin.
+func interrupted(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err == nil || cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 // Stored returns the request of a transfer as its journal has it: what to

@@ -116,6 +116,9 @@ func TestFailures(t *testing.T) {
 		{name: "target inside the source", prepare: func(tr *trial) {
 			tr.site.hosts["b"].instance, tr.req.Targets[1].Path = "i-src", "/data/sub"
 		}, exit: 255, exits: []int{255, 255}, kind: sdk.KindConfig},
+		{name: "name of a staging directory", prepare: func(tr *trial) {
+			tr.mode.change = func(p *sdk.Plan) { p.Targets[1].Publish[0] = ".transferpy-x" }
+		}, exit: 255, exits: []int{255, 255}, verbs: "probe", kind: sdk.KindConfig},
 		{name: "one directory twice", prepare: func(tr *trial) {
 			tr.site.hosts["b"].instance, tr.req.Targets[1].Path = "i-a", "/srv/a/"
 		}, exit: 255, exits: []int{255, 255}, kind: sdk.KindExists},
@@ -358,7 +361,7 @@ func TestCleanupAllSparesWhatHoldsData(t *testing.T) {
 	events := func(e Event) { warned += e.Message }
 	tr.site.hosts["a"].phases["target-1"] = control.PhaseMoving
 	tr.site.hosts["a"].slow = 1000
-	if err := CleanupAll(t.Context(), tr.deps, events); err != nil || !strings.Contains(warned, "transferpy attach "+id) {
+	if err := CleanupAll(t.Context(), tr.deps, events); err != nil || !strings.Contains(warned, "transferpy cleanup "+id) {
 		t.Errorf("%v: %q", err, warned)
 	}
 	if tr.site.hosts["a"].ended {

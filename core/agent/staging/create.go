@@ -204,7 +204,7 @@ func (s *Staging) checkOthers() error {
 		return &sdk.Error{
 			Kind:    sdk.KindExists,
 			Message: "transfer " + other.Transfer + " (" + other.Member + ") is writing to the same place in " + s.spec.Dest.Dir.Display(),
-			Hint:    "wait for it to end, or transferpy cancel " + other.Transfer,
+			Hint:    "wait for it to end, or end it on its control host: transferpy cleanup " + other.Transfer,
 		}
 	})
 }

@@ -118,7 +118,7 @@ func (s *Staging) reopen() (there bool, err error) {
 		return false, &sdk.Error{
 			Kind:    sdk.KindTimeout,
 			Message: "the agent of " + sdk.Raw(s.spec.Path()).Display() + " still runs",
-			Hint:    "transferpy cancel " + s.spec.Transfer,
+			Hint:    "on its control host: transferpy cleanup " + s.spec.Transfer,
 		}
 	}
 	return s.openRest()
