@@ -336,8 +336,16 @@ func TestStream(t *testing.T) {
 
 func TestSourceChanges(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
-		"grows":    func(p string) error { return appendTo(p, "more") },
-		"shrinks":  func(p string) error { return os.Truncate(p, 5<<20) },
+		"grows":   func(p string) error { return appendTo(p, "more") },
+		"shrinks": func(p string) error { return os.Truncate(p, 5<<20) },
+		"is altered in place": func(p string) error {
+			f, err := os.OpenFile(p, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("changed"), 100)
+			return errors.Join(err, f.Close())
+		},
 		"vanishes": func(p string) error { return os.Remove(filepath.Join(filepath.Dir(p), "z/small")) },
 	} {
 		t.Run(name, func(t *testing.T) {

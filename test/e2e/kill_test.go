@@ -194,7 +194,7 @@ func TestAbandoned(t *testing.T) {
 func TestCutForEver(t *testing.T) {
 	t.Parallel()
 	r := slowRig(t, 2)
-	r.sh(lab.Control, `printf 'Host *\n  ConnectTimeout 3\n' >/root/.ssh/config`)
+	r.sh(lab.Control, `printf 'Host *\n  ConnectTimeout 3\n  ServerAliveInterval 2\n  ServerAliveCountMax 3\n' >/root/.ssh/config`)
 	j := r.start(nil, append(slow, "--retry-for", "3s", "--control-lost-for", "5s", "db1:/srv/data", "db2:/srv/in")...)
 	j.moving("db2", "/srv/in")
 	if err := r.Cut("db2"); err != nil {

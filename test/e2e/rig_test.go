@@ -231,10 +231,11 @@ func (j *job) moving(host, dir string) {
 	})
 }
 
-// stagedBytes is what lies in staging directories below dir, by its size.
+// stagedBytes is what lies of the data in staging directories below dir, by
+// its size; what the agents keep beside it is there before any data flows.
 func stagedBytes(dir string) (n int64) {
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !strings.Contains(path, "/.transferpy-") {
+		if err != nil || !d.Type().IsRegular() || !stagedData.MatchString(path) {
 			return nil // files come and go while we look
 		}
 		if info, err := d.Info(); err == nil {
@@ -244,6 +245,8 @@ func stagedBytes(dir string) (n int64) {
 	})
 	return n
 }
+
+var stagedData = regexp.MustCompile(`/\.transferpy-[^/]+/data/`)
 
 // event is one line of --output json.
 type event struct {
