@@ -1,98 +1,137 @@
-// Command bench measures what a transfer costs beside its bytes: a directory
-// of 1 MB with the agents in place, on this machine and, as root, over ssh
-// between two hosts of the lab. It prints a table with the executor calls
-// made and a named peer's time for the same; it judges nothing.
+// Command bench measures transferpy against named peers between two hosts of
+// the lab, in one run, with rounds in which all take turns. It judges nothing
+// and fails only when something cannot be run.
 //
-//	go run ./test/bench [-n RUNS] [-bin DIR]
+//	go run ./test/bench              what a transfer costs beside its bytes
+//	go run ./test/bench -full        all cases, written to docs/benchmarks.md
+//	go run ./test/bench -list        the names of the cases
+//	go run ./test/bench -cases innodb-tmpfs -rounds 1 -scale 0.2
+//
+// A ratio holds within one run alone: compare no seconds between machines.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/transferpy/transferpy/test/lab"
 )
 
+// options are what the command line says.
+type options struct {
+	bin    string
+	rounds int
+	full   bool
+	cases  string  // names, with commas
+	only   string  // contenders to run, by a part of their names, with commas
+	scale  float64 // of the data's size
+	cache  string  // where the InnoDB directory is kept
+	disk   string  // below which the hosts' disks lie
+	out    string  // the page to write
+	list   bool
+	redo   bool
+}
+
 func main() {
 	lab.Main()
-	runs := flag.Int("n", 5, "runs of each case; the median counts")
-	bin := flag.String("bin", "bin", "directory with the transferpy to measure")
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 5, "runs of each `N`; the median counts")
+	flag.StringVar(&o.bin, "bin", "bin", "`DIR` with the transferpy to measure")
+	flag.BoolVar(&o.full, "full", false, "run all cases and write the page")
+	flag.StringVar(&o.cases, "cases", "", "run these cases alone: `NAME,...`")
+	flag.StringVar(&o.only, "only", "", "run these contenders alone, known by a part of the name: `TEXT,...`")
+	flag.Float64Var(&o.scale, "scale", 1, "`FACTOR` for the size of all data, to try things out")
+	flag.StringVar(&o.cache, "cache", filepath.Join(os.TempDir(), "transferpy-bench-data"), "`DIR` in which the InnoDB directory is kept for the next run")
+	flag.StringVar(&o.disk, "disk", "/var/tmp", "`DIR` of the file system to measure as a disk")
+	flag.StringVar(&o.out, "out", "", "write the page to `FILE` (with -full: docs/benchmarks.md)")
+	flag.BoolVar(&o.list, "list", false, "list the cases")
+	flag.BoolVar(&o.redo, "rebuild", false, "build the InnoDB directory anew")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *bin, *runs, os.Stdout, os.Stderr); err != nil {
+	if err := o.run(ctx, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-// row is one line of the table.
-type row struct {
-	name     string
-	ours     sample
-	calls    int
-	peerName string
-	peer     sample
-}
-
-// bench measures all cases that this machine can and prints the table.
-func bench(ctx context.Context, bin string, runs int, stdout, stderr io.Writer) error {
-	bin, err := filepath.Abs(bin)
+// run does what the options ask for.
+func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if o.rounds < 1 || o.rounds > 100 || o.scale <= 0 || o.scale > 10 {
+		return errors.New("-rounds is 1 to 100, -scale above 0 and at most 10")
+	}
+	if o.list {
+		for _, c := range cases() {
+			fmt.Fprintf(stdout, "%-16s %s\n", c.name, c.title)
+		}
+		return nil
+	}
+	remove, err := o.copyBinary()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "transferpy-bench-")
+	defer remove()
+	if !o.full && o.cases == "" {
+		return bench(ctx, o.bin, o.rounds, stdout, stderr)
+	}
+	chosen, err := choose(cases(), o.cases)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	if err := needs(chosen); err != nil {
+		return err
+	}
+	if o.full && o.out == "" {
+		o.out = filepath.Join("docs", "benchmarks.md")
+	}
+	return o.compare(ctx, chosen, stdout, stderr)
+}
 
-	rows := []row{}
-	local, err := benchLocal(ctx, filepath.Join(bin, "transferpy"), dir, runs)
+// copyBinary copies the transferpy under test and sets o.bin to the copy's
+// directory, since somebody may build a new one while this runs.
+func (o *options) copyBinary() (remove func(), err error) {
+	text, err := os.ReadFile(filepath.Join(o.bin, "transferpy"))
 	if err != nil {
-		return fmt.Errorf("local: %w", err)
+		return nil, fmt.Errorf("%w; build it: make build", err)
 	}
-	rows = append(rows, local)
-	if why := lab.Available(); why != nil {
-		fmt.Fprintln(stderr, "bench: no lab, so nothing over ssh:", why)
-	} else {
-		ssh, err := benchLab(ctx, bin, runs)
-		if err != nil {
-			return fmt.Errorf("lab: %w", err)
-		}
-		rows = append(rows, ssh...)
+	dir, err := os.MkdirTemp("", "transferpy-bench-bin-")
+	if err != nil {
+		return nil, err
 	}
-	return print(stdout, rows, runs)
+	remove = func() { os.RemoveAll(dir) }
+	if err := os.WriteFile(filepath.Join(dir, "transferpy"), text, 0o755); err != nil {
+		remove()
+		return nil, err
+	}
+	o.bin = dir
+	return remove, nil
 }
 
-// print prints the table.
-func print(w io.Writer, rows []row, runs int) error {
-	fmt.Fprintf(w, "1 MB in %d files, agents in place; median (lowest) of %d runs\n", treeFiles, runs)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "case\ttransferpy\texecutor calls\tpeer\tpeer's time\tratio")
-	for _, r := range rows {
-		ratio := "-"
-		if r.peer.median > 0 {
-			ratio = fmt.Sprintf("%.1f", float64(r.ours.median)/float64(r.peer.median))
-		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\n", r.name, r.ours, r.calls, r.peerName, r.peer, ratio)
+// choose picks cases by name; no name picks all.
+func choose(all []testCase, names string) ([]testCase, error) {
+	if names == "" {
+		return all, nil
 	}
-	return table.Flush()
-}
-
-// sample is what several runs took.
-type sample struct{ median, lowest time.Duration }
-
-// String implements fmt.Stringer.
-func (s sample) String() string {
-	return fmt.Sprintf("%.3f s (%.3f)", s.median.Seconds(), s.lowest.Seconds())
+	var chosen []testCase
+	for name := range strings.SplitSeq(names, ",") {
+		found := false
+		for _, c := range all {
+			if c.name == name {
+				chosen, found = append(chosen, c), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no case %q; go run ./test/bench -list names them", name)
+		}
+	}
+	return chosen, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/transferpy/transferpy/test/lab"
@@ -40,6 +42,64 @@ func makeTree(dir string) error {
 		}
 	}
 	return nil
+}
+
+// row is one line of the table.
+type row struct {
+	name     string
+	ours     sample
+	calls    int
+	peerName string
+	peer     sample
+}
+
+// bench measures the fixed costs in all ways that this machine can and prints the table.
+func bench(ctx context.Context, bin string, runs int, stdout, stderr io.Writer) error {
+	dir, err := os.MkdirTemp("", "transferpy-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	rows := []row{}
+	local, err := benchLocal(ctx, filepath.Join(bin, "transferpy"), dir, runs)
+	if err != nil {
+		return fmt.Errorf("local: %w", err)
+	}
+	rows = append(rows, local)
+	if why := lab.Available(); why != nil {
+		fmt.Fprintln(stderr, "bench: no lab, so nothing over ssh:", why)
+	} else {
+		ssh, err := benchLab(ctx, bin, runs)
+		if err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		rows = append(rows, ssh...)
+	}
+	return printFixed(stdout, rows, runs)
+}
+
+// printFixed prints the table.
+func printFixed(w io.Writer, rows []row, runs int) error {
+	fmt.Fprintf(w, "1 MB in %d files, agents in place; median (lowest) of %d runs\n", treeFiles, runs)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "case\ttransferpy\texecutor calls\tpeer\tpeer's time\tratio")
+	for _, r := range rows {
+		ratio := "-"
+		if r.peer.median > 0 {
+			ratio = fmt.Sprintf("%.1f", float64(r.ours.median)/float64(r.peer.median))
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\n", r.name, r.ours, r.calls, r.peerName, r.peer, ratio)
+	}
+	return table.Flush()
+}
+
+// sample is what several runs took.
+type sample struct{ median, lowest time.Duration }
+
+// String implements fmt.Stringer.
+func (s sample) String() string {
+	return fmt.Sprintf("%.3f s (%.3f)", s.median.Seconds(), s.lowest.Seconds())
 }
 
 // timed runs once to warm up and then the asked number of times.

@@ -1,0 +1,61 @@
+package main
+
+import "slices"
+
+// testCase is data on a kind of storage behind a kind of link, and who copies
+// it.
+type testCase struct {
+	name, title string
+	data        dataset
+	disk        bool   // else in memory
+	cap         string // of the link, as tc writes it; empty: none
+	bits        int64  // the same in bit/s
+	rounds      int    // at most so many; 0: as asked for
+	contenders  []contender
+}
+
+// The sizes that the cases are about.
+const (
+	innodbBytes = 1_950_000_000
+	smallFiles  = 100_000
+	largeBytes  = 4_000_000_000
+	tinyFiles   = 1_000_000
+	sparseBytes = 20_000_000_000
+)
+
+// cases are all cases. Those of one storage and data stand together, since
+// hosts and data are made anew when these change; those with a limited link
+// come last, since a limit leaves a queue behind.
+func cases() []testCase {
+	database, files, file := dataset{innodb, innodbBytes}, dataset{small, smallFiles}, dataset{large, largeBytes}
+	return []testCase{
+		{name: "small-tmpfs", title: "100,000 files of 0-16 kB, in memory", data: files,
+			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync, peerRepaired)},
+		{name: "large-tmpfs", title: "one file of 4 GB that does not compress, in memory", data: file,
+			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync)},
+		{name: "innodb-tmpfs", title: "InnoDB directory, in memory", data: database,
+			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync, peerAsIs, peerRepaired)},
+		{name: "innodb-1gbit", title: "InnoDB directory, in memory, link of 1 Gbit/s", data: database, cap: "1gbit", bits: 1e9,
+			contenders: some(oursPlain, oursDefault, peerNC, peerZstd, peerSSH, peerRsync, peerRepaired)},
+		{name: "innodb-200mbit", title: "InnoDB directory, in memory, link of 200 Mbit/s", data: database, cap: "200mbit", bits: 200e6, rounds: 3,
+			contenders: once(some(oursDefault, peerZstd, peerNC, peerRsync, peerRepaired), peerNC, peerRsync)},
+		{name: "innodb-disk", title: "InnoDB directory, on disk", data: database, disk: true,
+			contenders: some(oursPlain, oursDefault, oursUnread, peerNC, peerVerified, peerSSH, peerRsync)},
+		{name: "small-disk", title: "100,000 files of 0-16 kB, on disk", data: files, disk: true, rounds: 3,
+			contenders: some(oursDefault, oursUnread, peerNC, peerRsync)},
+		{name: "large-disk", title: "one file of 4 GB that does not compress, on disk", data: file, disk: true, rounds: 3,
+			contenders: some(oursDefault, peerNC, peerVerified, peerRsync)},
+		{name: "sparse-disk", title: "one sparse file of 20 GB, on disk (for the agents' memory)", data: dataset{sparse, sparseBytes}, disk: true, rounds: 1,
+			contenders: some(oursDefault)},
+		{name: "million-disk", title: "1,000,000 files of 0-64 bytes, on disk (for the agents' memory)", data: dataset{tiny, tinyFiles}, disk: true, rounds: 1,
+			contenders: some(oursDefault, peerNC)},
+	}
+}
+
+// once marks contenders of these names as too slow for more than one round.
+func once(list []contender, names ...string) []contender {
+	for i := range list {
+		list[i].once = list[i].once || slices.Contains(names, list[i].name)
+	}
+	return list
+}

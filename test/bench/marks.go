@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// mark is a ratio that we want to stay below.
+type mark struct {
+	testCase, what string
+	ours, peer     string
+	limit          float64
+	// ratio is what is compared with the limit; nil: our time without the
+	// fixed cost, divided by the peer's time.
+	ratio func(r *result, ours, peer *entry) float64
+}
+
+// marks are those of the project's plan, for two cores.
+func marks() []mark {
+	return []mark{
+		{testCase: "innodb-tmpfs", what: "InnoDB directory, `--no-compress`", ours: oursPlain, peer: peerNC, limit: 0.45},
+		{testCase: "innodb-tmpfs", what: "InnoDB directory, default codec", ours: oursDefault, peer: peerNC, limit: 0.6},
+		{testCase: "large-tmpfs", what: "4 GB incompressible file, defaults", ours: oursDefault, peer: peerNC, limit: 0.5},
+		{testCase: "small-tmpfs", what: "100,000 small files, defaults", ours: oursDefault, peer: peerNC, limit: 0.9},
+		{testCase: "small-tmpfs", what: "100,000 small files, `--no-checksum`", ours: oursUnread, peer: peerNC, limit: 0.7},
+		{testCase: "innodb-tmpfs", what: "InnoDB directory, defaults", ours: oursDefault, peer: peerRsync, limit: 0.35},
+		{testCase: "innodb-disk", what: "InnoDB directory on disk, `--no-compress`", ours: oursPlain, peer: peerVerified, limit: 1},
+		{testCase: "innodb-200mbit", what: "200 Mbit/s: time, against what the bytes need", ours: oursDefault, limit: 1.06, ratio: timeOfLink},
+		{testCase: "innodb-200mbit", what: "200 Mbit/s: bytes", ours: oursDefault, peer: peerZstd, limit: 1.03, ratio: bytesOnLink},
+	}
+}
+
+// timeOfLink is our time without the fixed cost against what our bytes need
+// on a link that is always full.
+func timeOfLink(r *result, ours, _ *entry) float64 {
+	need := float64(ours.wire()) * 8 / float64(r.bits)
+	return r.net(ours).Seconds() / need
+}
+
+// bytesOnLink is our bytes against the peer's.
+func bytesOnLink(_ *result, ours, peer *entry) float64 {
+	return float64(ours.wire()) / float64(peer.wire())
+}
+
+// value is the mark's ratio in these results; false when it was not measured.
+func (m mark) value(results []*result) (float64, bool) {
+	for _, r := range results {
+		if r.name != m.testCase {
+			continue
+		}
+		ours, peer := r.entry(m.ours), r.entry(m.peer)
+		switch {
+		case ours == nil || len(r.fixed.runs) == 0:
+			return 0, false
+		case m.ratio != nil && (m.peer == "" || peer != nil):
+			return m.ratio(r, ours, peer), true
+		case peer != nil && m.ratio == nil:
+			return r.ratio(ours, peer), true
+		}
+	}
+	return 0, false
+}
+
+// entry is the contender of that name, or nil when it has no run.
+func (r *result) entry(name string) *entry {
+	for i := range r.entries {
+		if r.entries[i].name == name && len(r.entries[i].runs) > 0 {
+			return &r.entries[i]
+		}
+	}
+	return nil
+}
+
+// ratio is our time, without the fixed cost, to a peer's time.
+func (r *result) ratio(ours, peer *entry) float64 {
+	return r.net(ours).Seconds() / peer.wall().Seconds()
+}
+
+// net is the time without what a transfer of 1 MB takes in the same run.
+func (r *result) net(ours *entry) time.Duration { return ours.wall() - r.fixed.wall() }
+
+func (e *entry) wall() time.Duration {
+	return median(e.runs, func(o run) time.Duration { return o.wall })
+}
+func (e *entry) source() time.Duration {
+	return median(e.runs, func(o run) time.Duration { return o.source })
+}
+func (e *entry) target() time.Duration {
+	return median(e.runs, func(o run) time.Duration { return o.target })
+}
+func (e *entry) wire() int64 { return median(e.runs, func(o run) int64 { return o.wire }) }
+
+// peaks are the largest memory of all runs.
+func (e *entry) peaks() (source, target int64) {
+	for _, o := range e.runs {
+		source, target = max(source, o.sourcePeak), max(target, o.targetPeak)
+	}
+	return source, target
+}
+
+// median is the middle of what runs show, of an even number the lower one.
+// There is at least one run.
+func median[T time.Duration | int64](runs []run, of func(run) T) T {
+	var all []T
+	for _, one := range runs {
+		all = append(all, of(one))
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)/2]
+}
+
+// verdict is a mark as a line of the table.
+func (m mark) verdict(results []*result) string {
+	peer := m.peer
+	if peer == "" {
+		peer = "the link"
+	}
+	value, measured := m.value(results)
+	if !measured {
+		return fmt.Sprintf("| %s | %s | %.2f | - | not measured |", m.what, code(peer), m.limit)
+	}
+	word := "reached"
+	if value > m.limit {
+		word = "**not reached**"
+	}
+	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %s |", m.what, code(peer), m.limit, value, word)
+}
