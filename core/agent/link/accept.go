@@ -117,7 +117,8 @@ func (a *Acceptor) prove(ctx context.Context, raw net.Conn) (*Conn, error) {
 	if first[0] == plainMark[0] {
 		return a.provePlain(replay)
 	}
-	conn := tls.Server(replay, a.Identity.config(a.Known))
+	below := &bulk{Conn: replay}
+	conn := tls.Server(below, a.Identity.config(a.Known))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -136,7 +137,7 @@ func (a *Acceptor) prove(ctx context.Context, raw net.Conn) (*Conn, error) {
 	if err := sendMessage(conn, welcome{}); err != nil {
 		return nil, err
 	}
-	return &Conn{Conn: conn, Hello: hello, Address: raw.RemoteAddr().String()}, nil
+	return newConn(conn, below, hello, raw.RemoteAddr().String()), nil
 }
 
 func (a *Acceptor) checkHello(h Hello, fp string) error {
@@ -182,7 +183,7 @@ func (a *Acceptor) provePlain(raw net.Conn) (*Conn, error) {
 	if !ok || string(head[:len(plainMark)]) != plainMark || time.Now().After(pending.expiry) {
 		return nil, errors.New("a plain connection without a token")
 	}
-	return &Conn{Conn: raw, Hello: pending.hello, Address: raw.RemoteAddr().String()}, nil
+	return newConn(raw, nil, pending.hello, raw.RemoteAddr().String()), nil
 }
 
 // prefixed is a connection whose first bytes were read already.

@@ -63,7 +63,29 @@ type Conn struct {
 	Hello   Hello
 	Address string // the peer's, as connected
 
+	below   *bulk // nil for a plain connection
 	writing sync.Mutex
+}
+
+// newConn makes a Conn of a proven connection; below is what TLS lies on.
+func newConn(conn net.Conn, below *bulk, h Hello, address string) *Conn {
+	if below != nil && h.Purpose == PurposeData {
+		below.large()
+	}
+	return &Conn{Conn: conn, Hello: h, Address: address, below: below}
+}
+
+// Write writes p as a whole. For one goroutine.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.below == nil {
+		return c.Conn.Write(p)
+	}
+	c.below.cork()
+	n, err := c.Conn.Write(p)
+	if uerr := c.below.uncork(); err == nil && uerr != nil {
+		return 0, uerr
+	}
+	return n, err
 }
 
 // Read reads with the deadline of Silence.

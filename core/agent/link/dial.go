@@ -125,14 +125,15 @@ func (d *Dialer) try(ctx context.Context, address string, h Hello) (*Conn, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, Handshake)
 	defer cancel()
-	conn := tls.Client(raw, d.Identity.config(func(fp string) bool { return fp == d.Fingerprint }))
+	below := &bulk{Conn: raw}
+	conn := tls.Client(below, d.Identity.config(func(fp string) bool { return fp == d.Fingerprint }))
 	answer, err := d.greet(ctx, conn, h)
 	if err != nil {
 		raw.Close()
 		return nil, err
 	}
 	if !h.Plain {
-		return &Conn{Conn: conn, Hello: h, Address: address}, nil
+		return newConn(conn, below, h, address), nil
 	}
 	raw.Close()
 	plain, err := dialer.DialContext(ctx, "tcp", address)
@@ -143,7 +144,7 @@ func (d *Dialer) try(ctx context.Context, address string, h Hello) (*Conn, error
 		plain.Close()
 		return nil, err
 	}
-	return &Conn{Conn: plain, Hello: h, Address: address}, nil
+	return newConn(plain, nil, h, address), nil
 }
 
 // greet does the TLS handshake and says hello.
