@@ -31,7 +31,6 @@ func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error
 	if err != nil {
 		return nil, err
 	}
-	src.WarnHoles(smallFile) // these are read whole
 	w := &walker{src: src, spool: spool, meter: s.meter}
 	return &input{close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
 		w.emit = emit

@@ -68,6 +68,8 @@ func (w *walker) visit(ctx context.Context, e manifest.Entry, id manifest.Ident)
 	w.meter.entries.Add(1)
 	if e.Type == sdk.FileRegular {
 		w.meter.files.Add(1)
+	}
+	if e.Type == sdk.FileRegular && e.HardLink == 0 {
 		f := file{number, e, id}
 		if e.Size > smallFile {
 			if err := w.flush(ctx); err != nil {
@@ -113,70 +115,91 @@ func (w *walker) flush(ctx context.Context) error {
 	}))
 }
 
-// readSmall reads whole files into one frame.
+// readSmall reads whole files into one frame, and one more for those that are
+// nothing but a hole.
 func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, files []file) error {
 	raw := k.raw()
 	defer k.giveBack(raw)
-	content := (*raw)[:0]
-	var extents []frame.Extent
+	all := gathered{content: (*raw)[:0]}
 	for _, f := range files {
 		size := int(f.entry.Size)
-		b := content[len(content) : len(content)+size]
-		if err := readWhole(src, f, b); err != nil {
+		b := all.room(size)
+		data, err := readWhole(src, f, b)
+		if err != nil {
 			return err
-		}
-		content = content[:len(content)+size]
-		if size > 0 {
-			extents = append(extents, frame.Extent{Entry: f.number, Length: uint64(size)})
 		}
 		if k.digests {
 			p.sums = append(p.sums, frame.FileDigest{Entry: f.number, Size: uint64(size), Sum: digest.Of(b)})
 		}
+		all.add(f.number, b, data)
 		p.files++
+		p.bytes += int64(size)
 	}
-	p.bytes = int64(len(content))
-	if len(extents) == 0 {
-		return nil
-	}
-	s, err := k.pack(ctx, frame.TypeData, extents, content)
-	if err == nil {
+	for _, part := range []struct {
+		t       frame.Type
+		extents []frame.Extent
+		content []byte
+	}{{frame.TypeData, all.extents, all.content}, {frame.TypeHole, all.holes, nil}} {
+		if len(part.extents) == 0 {
+			continue
+		}
+		s, err := k.pack(ctx, part.t, part.extents, part.content)
+		if err != nil {
+			return err
+		}
 		p.ready = append(p.ready, s)
-	}
-	return err
-}
-
-// readWhole reads a small file and makes sure that it is still the one that
-// the walk saw, before and after.
-func readWhole(src *tree.Source, f file, b []byte) error {
-	fd, now, err := src.Open(&f.entry)
-	if err != nil {
-		return err
-	}
-	defer fd.Close()
-	if !now.Same(f.ident) {
-		return changed(f.entry.Path, "between listing and reading")
-	}
-	if err := readAt(fd, f.entry.Path, b, 0); err != nil {
-		return err
-	}
-	return unchanged(fd, f)
-}
-
-// unchanged fails if an open file is not as the walk saw it.
-func unchanged(fd *os.File, f file) error {
-	now, err := identOf(fd)
-	if err != nil {
-		return err
-	}
-	if !now.Same(f.ident) {
-		return changed(f.entry.Path, "size or times differ after reading")
 	}
 	return nil
 }
 
+// readWhole reads a small file and makes sure that it is still the one that
+// the walk saw, before and after. It returns what of it is data; nil for all.
+func readWhole(src *tree.Source, f file, b []byte) ([]extent, error) {
+	fd, now, err := src.Open(&f.entry)
+	if err != nil {
+		return nil, err
+	}
+	defer fd.Close()
+	if !now.Same(f.ident) {
+		return nil, changed(f.entry.Path, "between listing and reading")
+	}
+	if err := readAt(fd, f.entry.Path, b, 0); err != nil {
+		return nil, err
+	}
+	sparse, err := still(fd, f)
+	if err != nil || !sparse {
+		return nil, err
+	}
+	return dataOf(fd, b)
+}
+
+// unchanged fails if an open file is not as the walk saw it.
+func unchanged(fd *os.File, f file) error {
+	_, err := still(fd, f)
+	return err
+}
+
+// still is unchanged, and tells whether the file takes less room than its
+// size, so that it may have holes.
+func still(fd *os.File, f file) (sparse bool, err error) {
+	var st unix.Stat_t
+	now, err := statOf(fd, &st)
+	if err != nil {
+		return false, err
+	}
+	if !now.Same(f.ident) {
+		return false, changed(f.entry.Path, "size or times differ after reading")
+	}
+	return st.Blocks*512 < st.Size, nil
+}
+
 func identOf(f *os.File) (manifest.Ident, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	return statOf(f, &st)
+}
+
+func statOf(f *os.File, st *unix.Stat_t) (manifest.Ident, error) {
+	if err := unix.Fstat(int(f.Fd()), st); err != nil {
 		return manifest.Ident{}, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
 	return manifest.Ident{Dev: uint64(st.Dev), Ino: st.Ino, Size: st.Size,

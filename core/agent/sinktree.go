@@ -153,6 +153,12 @@ func (s *treeSink) entries(f *frame.Frame) error {
 			return s.t.broken(err.Error())
 		}
 		s.t.meter.entries.Add(1)
+		if e.HardLink != 0 {
+			if err := s.link(&e); err != nil {
+				return err
+			}
+			continue
+		}
 		if e.Type == sdk.FileRegular && e.Size > 0 {
 			if err := s.files.expect(number, e); err != nil {
 				return err
@@ -167,6 +173,18 @@ func (s *treeSink) entries(f *frame.Frame) error {
 		}
 	}
 	return nil
+}
+
+// link makes a further name of a file, whose content comes by the first.
+func (s *treeSink) link(e *manifest.Entry) error {
+	first, err := s.spool.Entry(e.HardLink - 1)
+	if err != nil {
+		return err
+	}
+	if e.Type == sdk.FileRegular {
+		s.t.meter.files.Add(1)
+	}
+	return s.disk.Link(e, &first)
 }
 
 // digests books what the source says of its files.

@@ -19,6 +19,9 @@ import (
 // verify proves the tree: to the disk, back from the disk (if asked for), the
 // root over what is there, then the attributes and a look at them.
 func (s *treeSink) verify(ctx context.Context) error {
+	if err := s.disk.CopyApart(ctx, s.spool); err != nil {
+		return err
+	}
 	if err := s.staging.Sync(); err != nil {
 		return err
 	}
@@ -95,8 +98,14 @@ func (s *treeSink) readBack(ctx context.Context) error {
 	group.Go(func() error {
 		defer close(work)
 		return s.spool.Each(ctx, func(n uint64, e manifest.Entry, d manifest.Digest) error {
-			if e.Type != sdk.FileRegular {
+			if e.Type != sdk.FileRegular || e.HardLink != 0 && !s.disk.Apart() {
 				return nil
+			}
+			if e.HardLink != 0 {
+				var err error
+				if d, err = s.spool.Digest(e.HardLink - 1); err != nil {
+					return err
+				}
 			}
 			if d.State != manifest.DigestOK || d.Size != e.Size {
 				return s.t.broken("the source told no digest of " + e.Path.Display())

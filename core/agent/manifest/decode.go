@@ -92,6 +92,10 @@ func (d *decoder) optional(e *Entry) {
 			d.string(0)
 		case tagRdev:
 			e.Rdev = d.number()
+		case tagXattrs:
+			e.Xattrs = d.xattrs()
+		case tagACLNames:
+			e.ACLNames = d.aclNames()
 		default:
 			d.string(MaxEntryLen)
 			e.Extra = append(e.Extra, before[:len(before)-len(d.b)]...)

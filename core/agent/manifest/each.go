@@ -79,7 +79,8 @@ const rootContext = "transferpy manifest root 1\n"
 
 // Root returns the digest over the whole manifest: BLAKE3 over a line that
 // names the structure, the digest rule and a newline, then for each entry in
-// walk order its encoded record and, for regular files, its digest record
+// walk order its encoded record and, for regular files that are no hard link of
+// an earlier entry, its digest record
 // (state, 7 bytes of zero, size and sum, as on disk). Two spools with the
 // same entries and digests have the same root, whatever their transfer.
 func (s *Spool) Root(ctx context.Context) ([32]byte, error) {
@@ -94,7 +95,7 @@ func (s *Spool) Root(ctx context.Context) ([32]byte, error) {
 			return err
 		}
 		write(record)
-		if e.Type != sdk.FileRegular {
+		if e.Type != sdk.FileRegular || e.HardLink != 0 {
 			return nil
 		}
 		var b [digestLen]byte

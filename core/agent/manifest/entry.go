@@ -10,7 +10,7 @@ import (
 
 // Bounds of an entry. They are the kernel's where it has some.
 const (
-	MaxEntryLen = 256 << 10 // bytes of one encoded record, its length included
+	MaxEntryLen = 1 << 20   // bytes of one encoded record, its length included; half of a frame's payload
 	MaxPathLen  = 128 << 10 // bytes of a path; deeper than PATH_MAX, so trees that tar refuses fit
 	MaxNameLen  = 255       // bytes of one component (NAME_MAX)
 	MaxLinkLen  = 4095      // bytes of a symlink's target (PATH_MAX without the NUL)
@@ -40,11 +40,18 @@ type Entry struct {
 	MTimeNsec uint32  // 0..999999999
 	Link      sdk.Raw // target of a symlink
 	// HardLink is 1 + the number of the first entry with the same inode; 0
-	// for none.
+	// for none. An entry that has it brings no content, no digest and no
+	// attributes of its own: those of the first are its own.
 	HardLink uint64
 	// Stream marks entry 0 of a transfer that carries one stream of bytes.
 	Stream bool
 	Rdev   uint64 // of device nodes
+	// Xattrs are the extended attributes, POSIX ACLs among them as the
+	// kernel hands them out, in ascending order of their names.
+	Xattrs []Xattr
+	// ACLNames are the source's names for the users and groups in the ACLs,
+	// users first, each in ascending order of their numbers.
+	ACLNames []ACLName
 	// Extra holds tagged fields that this version does not know, encoded, so
 	// that an entry of a newer version passes through unharmed. A sink says
 	// that it did not preserve them.
@@ -69,7 +76,9 @@ const (
 	tagHardLink = 4
 	tagStream   = 5
 	tagRdev     = 6
-	tagUnknown  = 7 // the first that this version does not know
+	tagXattrs   = 7
+	tagACLNames = 8
+	tagUnknown  = 9 // the first that this version does not know
 )
 
 // typeCodes are the file types on the wire; the index is the code.
@@ -117,6 +126,11 @@ func (e *Entry) Validate() error {
 		return fmt.Errorf("entry %s: the symlink's target is too long or holds a NUL", e.Path.Display())
 	case e.Rdev != 0 && e.Type != sdk.FileCharDev && e.Type != sdk.FileBlockDev:
 		return fmt.Errorf("entry %s: a device number without a device", e.Path.Display())
+	case e.HardLink != 0 && (e.Type == sdk.FileDirectory || e.Stream):
+		return fmt.Errorf("entry %s: a directory or a stream has no hard links", e.Path.Display())
+	}
+	if err := e.validateXattrs(); err != nil {
+		return fmt.Errorf("entry %s: %w", e.Path.Display(), err)
 	}
 	return nil
 }
@@ -174,6 +188,8 @@ func AppendEntry(dst []byte, e *Entry) ([]byte, error) {
 		dst = append(dst, tagStream, 0)
 	}
 	dst = appendNumberField(dst, tagRdev, e.Rdev)
+	dst = appendXattrs(dst, e.Xattrs)
+	dst = appendACLNames(dst, e.ACLNames)
 	return append(dst, e.Extra...), nil
 }
 
@@ -196,7 +212,7 @@ func bodyLen(e *Entry) int {
 	if e.Stream {
 		n += 2
 	}
-	return n + len(e.Extra)
+	return n + fieldLen(xattrsLen(e.Xattrs)) + fieldLen(aclNamesLen(e.ACLNames)) + len(e.Extra)
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -24,6 +24,8 @@ func samples() []Entry {
 		{Path: "dev", Type: sdk.FileBlockDev, Rdev: 1 << 60},
 		{Path: deepPath(), Type: sdk.FileRegular},
 		{Path: "new", Type: sdk.FileRegular, Extra: []byte{tagUnknown, 2, 'x', 'y', 40, 0}},
+		{Path: "x", Type: sdk.FileRegular, Xattrs: []Xattr{{"security.capability", "\x01\x00"}, {"user.", ""}, {"user.\xff", strings.Repeat("v", MaxXattrLen)}}},
+		{Path: "acl", Type: sdk.FileDirectory, Xattrs: []Xattr{{"system.posix_acl_default", "\x02"}}, ACLNames: []ACLName{{false, 7, "lp"}, {true, 0, "root"}, {true, 1<<32 - 1, strings.Repeat("g", MaxOwnerLen)}}},
 		{Path: sdk.Raw(strings.Repeat("n", MaxNameLen)), Type: sdk.FileFifo, Owner: strings.Repeat("o", MaxOwnerLen)},
 	}
 }
@@ -78,6 +80,17 @@ func TestEntryRefused(t *testing.T) {
 		"owner":           func(e *Entry) { e.Owner = strings.Repeat("x", MaxOwnerLen+1) },
 		"device number":   func(e *Entry) { e.Rdev = 1 },
 		"stream of a dir": func(e *Entry) { e.Type, e.Stream = sdk.FileDirectory, true },
+		"linked dir":      func(e *Entry) { e.Type, e.HardLink = sdk.FileDirectory, 1 },
+		"linked stream":   func(e *Entry) { e.Stream, e.HardLink = true, 1 },
+		"link with xattr": func(e *Entry) { e.HardLink, e.Xattrs = 1, []Xattr{{"user.a", ""}} },
+		"xattr order":     func(e *Entry) { e.Xattrs = []Xattr{{"user.b", ""}, {"user.a", ""}} },
+		"xattr twice":     func(e *Entry) { e.Xattrs = []Xattr{{"user.a", ""}, {"user.a", ""}} },
+		"xattr name":      func(e *Entry) { e.Xattrs = []Xattr{{"user.\x00", ""}} },
+		"xattr no name":   func(e *Entry) { e.Xattrs = []Xattr{{"", "x"}} },
+		"xattr value":     func(e *Entry) { e.Xattrs = []Xattr{{"user.a", strings.Repeat("v", MaxXattrLen+1)}} },
+		"many xattrs":     func(e *Entry) { e.Xattrs = manyXattrs() },
+		"ACL order":       func(e *Entry) { e.ACLNames = []ACLName{{true, 1, "a"}, {false, 2, "b"}} },
+		"ACL name":        func(e *Entry) { e.ACLNames = []ACLName{{true, 1, ""}} },
 		"known extra":     func(e *Entry) { e.Extra = []byte{tagRdev, 1, 1} },
 		"torn extra":      func(e *Entry) { e.Extra = []byte{tagUnknown, 9, 1} },
 	} {
@@ -87,6 +100,15 @@ func TestEntryRefused(t *testing.T) {
 			t.Errorf("%s: taken (%v)", what, err)
 		}
 	}
+}
+
+// manyXattrs are more than an entry may have.
+func manyXattrs() []Xattr {
+	var all []Xattr
+	for i := range MaxXattrsLen / MaxXattrLen {
+		all = append(all, Xattr{"user." + string(rune('a'+i)), strings.Repeat("v", MaxXattrLen)})
+	}
+	return all
 }
 
 func TestDecodeCutShort(t *testing.T) {

@@ -130,6 +130,9 @@ func (s *Spool) check(encoded []byte, at int64) ([]int64, error) {
 		if err := next.step(&e); err != nil {
 			return nil, err
 		}
+		if number := s.count.Load() + uint64(len(ends)); e.HardLink > number {
+			return nil, fmt.Errorf("entry %s is a hard link of entry %d, which does not precede it", e.Path.Display(), e.HardLink-1)
+		}
 		at += int64(len(rest) - len(after))
 		ends = append(ends, at)
 		rest = after

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -15,16 +17,14 @@ import (
 )
 
 // Check looks at the disk again after Finish and compares type, size, owner,
-// mode and modification time of every entry with what they should be, as far
-// as mapping, rights and file system allow. An entry that is missing or
-// differs is an error, which names the first and counts all; what only the
-// file system's precision took is a warning. It does not repeat what
-// Warnings says.
+// mode, modification time, hard links, device numbers and extended attributes
+// of every entry with what they should be, as far as mapping, rights and file
+// system allow. An entry that is missing or differs is an error, which names
+// the first and counts all; what only the file system's precision took is a
+// warning. It does not repeat what Warnings says.
 func (k *Sink) Check(ctx context.Context, spool *manifest.Spool) ([]control.Warning, error) {
-	c := checker{k: k}
-	err := spool.Each(ctx, func(_ uint64, e manifest.Entry, d manifest.Digest) error {
-		return c.entry(&e, d)
-	})
+	c := checker{k: k, spool: spool}
+	err := each(ctx, spool, func(*manifest.Entry) bool { return true }, c.entry)
 	if err == nil && c.wrong > 0 {
 		err = &sdk.Error{
 			Kind:    sdk.KindIntegrity,
@@ -35,83 +35,170 @@ func (k *Sink) Check(ctx context.Context, spool *manifest.Spool) ([]control.Warn
 	return c.notes.list(), err
 }
 
-// checker is one check.
+// checker is one check, by several goroutines.
 type checker struct {
 	k     *Sink
+	spool *manifest.Spool
 	notes notes
-	wrong int64
-	first string
+
+	mu      sync.Mutex
+	wrong   int64
+	first   string
+	firstAt uint64
 }
 
 // differs counts an entry that is not as it should be.
-func (c *checker) differs(e *manifest.Entry, format string, args ...any) {
-	if c.wrong == 0 {
-		c.first = c.k.full(e.Path).Display() + " " + fmt.Sprintf(format, args...)
+func (c *checker) differs(it *item, format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wrong == 0 || it.n < c.firstAt {
+		c.firstAt = it.n
+		c.first = c.k.full(it.e.Path).Display() + " " + fmt.Sprintf(format, args...)
 	}
 	c.wrong++
 }
 
-func (c *checker) entry(e *manifest.Entry, d manifest.Digest) error {
-	var st unix.Stat_t
-	var link string
-	err := c.k.in(e.Path, func(parent int, name string) error {
-		if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if e.Type != sdk.FileSymlink || typeOf(&st) != sdk.FileSymlink {
-			return nil
-		}
-		buf := make([]byte, manifest.MaxLinkLen+1)
-		n, err := unix.Readlinkat(parent, name, buf)
-		link = string(buf[:max(n, 0)])
+// found is what stands at an entry's path.
+type found struct {
+	unix.Stat_t
+	link string
+	// xattr is the first attribute that is not as it should be.
+	xattr string
+}
+
+func (c *checker) entry(it *item) error {
+	e := &it.e
+	want, err := firstOf(c.spool, e) // the attributes are those of the first
+	if err != nil {
 		return err
-	})
+	}
+	var f found
+	err = c.k.in(e.Path, func(parent int, name string) error { return c.look(parent, name, &want, &f) })
 	err = diskerr.New("cannot look at", c.k.full(e.Path), err)
 	switch {
 	case errors.Is(err, sdk.ErrPermission) && !c.k.opts.Root:
 		c.notes.add(noteUnseen, e.Path)
 		return nil
+	case errors.Is(err, sdk.ErrNotFound) && isSpecial(e.Type) && c.k.unmade.Load():
+		return nil // said when it was refused
 	case errors.Is(err, sdk.ErrNotFound):
-		c.differs(e, "is missing")
+		c.differs(it, "is missing")
 		return nil
 	case err != nil:
 		return err
-	case typeOf(&st) != e.Type:
-		c.differs(e, "is a %s instead of a %s", typeOf(&st), e.Type)
+	case typeOf(&f.Stat_t) != e.Type:
+		c.differs(it, "is a %s instead of a %s", typeOf(&f.Stat_t), e.Type)
 		return nil
-	case link != string(e.Link):
-		c.differs(e, "leads to %s instead of %s", sdk.Raw(link).Display(), e.Link.Display())
+	case f.link != string(e.Link):
+		c.differs(it, "leads to %s instead of %s", sdk.Raw(f.link).Display(), e.Link.Display())
 		return nil
 	}
-	c.attributes(e, d, &st)
+	if e.HardLink != 0 {
+		if same, err := c.hardLink(it, &f); same || err != nil {
+			return err
+		}
+	}
+	c.attributes(it, &want, &f)
 	return nil
 }
 
+// look looks at one name.
+func (c *checker) look(parent int, name string, want *manifest.Entry, f *found) error {
+	if err := unix.Fstatat(parent, name, &f.Stat_t, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if typeOf(&f.Stat_t) != want.Type {
+		return nil
+	}
+	if want.Type == sdk.FileSymlink {
+		buf := make([]byte, manifest.MaxLinkLen+1)
+		n, err := unix.Readlinkat(parent, name, buf)
+		if err != nil {
+			return err
+		}
+		f.link = string(buf[:n])
+	}
+	f.xattr = c.xattrs(parent, name, want)
+	return nil
+}
+
+// xattrs returns the first extended attribute that is not as it should be,
+// among the kinds of which none was refused.
+func (c *checker) xattrs(parent int, name string, want *manifest.Entry) string {
+	var buf []byte
+	for i := range want.Xattrs {
+		x := &want.Xattrs[i]
+		kind, _ := kindOf(x.Name)
+		if kind == kindForeign || c.k.without.Load()&kind != 0 {
+			continue
+		}
+		if buf == nil {
+			buf = make([]byte, manifest.MaxXattrLen)
+		}
+		n, err := unix.Lgetxattr(at(parent, name), x.Name, buf)
+		if errors.Is(err, unix.EACCES) && !c.k.opts.Root {
+			continue // the file's mode closes it to the agent's user
+		}
+		if err != nil || string(buf[:n]) != c.k.xattr(want, x) {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+// hardLink compares with the first of the links; same is true if that settles
+// it, since the first is looked at too.
+func (c *checker) hardLink(it *item, f *found) (same bool, err error) {
+	first, err := c.spool.Entry(it.e.HardLink - 1)
+	if err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	if err := c.k.stat(first.Path, &st); err == nil && st.Dev == f.Dev && st.Ino == f.Ino {
+		return true, nil
+	}
+	if !c.k.Apart() {
+		c.differs(it, "is no hard link of %s", first.Path.Display())
+		return true, nil
+	}
+	return false, nil
+}
+
 // attributes compares what is left once the type is right.
-func (c *checker) attributes(e *manifest.Entry, d manifest.Digest, st *unix.Stat_t) {
+func (c *checker) attributes(it *item, e *manifest.Entry, f *found) {
 	want := c.k.attributesOf(e)
 	size := e.Size
-	if e.Stream && d.State == manifest.DigestOK {
-		size = d.Size
+	if e.Stream && it.d.State == manifest.DigestOK {
+		size = it.d.Size
 	}
 	switch {
-	case e.Type == sdk.FileRegular && size >= 0 && st.Size != size:
-		c.differs(e, "has %d bytes instead of %d", st.Size, size)
-	case want.uid != keep && st.Uid != uint32(want.uid) && !c.k.refused.Load():
-		c.differs(e, "belongs to user %d instead of %d", st.Uid, want.uid)
-	case want.gid != keep && st.Gid != uint32(want.gid) && !c.k.refused.Load():
-		c.differs(e, "belongs to group %d instead of %d", st.Gid, want.gid)
-	case c.k.can.modes && e.Type != sdk.FileSymlink && st.Mode&0o7777 != want.mode:
-		c.differs(e, "has mode %#o instead of %#o", st.Mode&0o7777, want.mode)
+	case e.Type == sdk.FileRegular && size >= 0 && f.Size != size:
+		c.differs(it, "has %d bytes instead of %d", f.Size, size)
+	case (e.Type == sdk.FileCharDev || e.Type == sdk.FileBlockDev) && f.Rdev != e.Rdev:
+		c.differs(it, "is device %d:%d instead of %d:%d", unix.Major(f.Rdev), unix.Minor(f.Rdev), unix.Major(e.Rdev), unix.Minor(e.Rdev))
+	case want.uid != keep && f.Uid != uint32(want.uid) && !c.k.refused.Load():
+		c.differs(it, "belongs to user %d instead of %d", f.Uid, want.uid)
+	case want.gid != keep && f.Gid != uint32(want.gid) && !c.k.refused.Load():
+		c.differs(it, "belongs to group %d instead of %d", f.Gid, want.gid)
+	case c.k.can.modes && e.Type != sdk.FileSymlink && f.Mode&0o7777 != want.mode && !c.masked(e):
+		c.differs(it, "has mode %#o instead of %#o", f.Mode&0o7777, want.mode)
+	case f.xattr != "":
+		c.differs(it, "has another value of %s", sdk.Raw(f.xattr).Display())
 	default:
-		c.times(e, st)
+		c.times(it, e, &f.Stat_t)
 	}
+}
+
+// masked reports whether e's mode may lack what only its ACL, which some file
+// could not get, kept from the group.
+func (c *checker) masked(e *manifest.Entry) bool {
+	return c.k.without.Load()&kindACL != 0 && slices.ContainsFunc(e.Xattrs, func(x manifest.Xattr) bool { return isACL(x.Name) })
 }
 
 // coarse is how far the coarsest file system rounds times: vfat, 2 s.
 const coarse = 2
 
-func (c *checker) times(e *manifest.Entry, st *unix.Stat_t) {
+func (c *checker) times(it *item, e *manifest.Entry, st *unix.Stat_t) {
 	sec, nsec := st.Mtim.Sec, st.Mtim.Nsec
 	if sec == e.MTimeSec && nsec == int64(e.MTimeNsec) {
 		return
@@ -125,6 +212,6 @@ func (c *checker) times(e *manifest.Entry, st *unix.Stat_t) {
 	case e.Type == sdk.FileSymlink:
 		c.notes.add(noteSymlinkOwn, e.Path)
 	default:
-		c.differs(e, "has the modification time %d.%09d instead of %d.%09d", sec, nsec, e.MTimeSec, e.MTimeNsec)
+		c.differs(it, "has the modification time %d.%09d instead of %d.%09d", sec, nsec, e.MTimeSec, e.MTimeNsec)
 	}
 }

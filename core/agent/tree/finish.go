@@ -2,59 +2,114 @@ package tree
 
 import (
 	"context"
-	"errors"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/transferpy/transferpy/core/agent/diskerr"
 	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// Finish gives all entries their owner, mode and times, in this order, once
-// all data is written. A directory gets its own when all below it have
-// theirs: from then on its mode may shut out even its owner, and its
-// modification time stays. What rights or the file system do not allow is
-// left out with a warning. Finish is called once.
+// Finish gives all entries their owner, extended attributes, mode, ACLs and
+// times, in this order, once all data is written; hard links get theirs by
+// the first of them. Several goroutines do the files, then the directories:
+// each when all below it have theirs, since from then on its mode may shut
+// out even its owner. What rights or the file system do not allow is left out
+// with a warning. Finish is called once.
 func (k *Sink) Finish(ctx context.Context, spool *manifest.Spool) error {
-	// Entries come in walk order, so the directories that are not left yet
-	// are those on the path to the current entry: their numbers are all
-	// that has to be remembered.
-	var open []openDirectory
-	leave := func(path string) error {
-		for len(open) > 0 && !below(path, open[len(open)-1]) {
-			e, err := spool.Entry(open[len(open)-1].n)
-			if err != nil {
-				return err
-			}
-			if err := k.finish(&e); err != nil {
-				return err
-			}
-			open = open[:len(open)-1]
+	directories := false // written by the one goroutine that deals
+	err := each(ctx, spool, func(e *manifest.Entry) bool {
+		directories = directories || e.Type == sdk.FileDirectory
+		return e.Type != sdk.FileDirectory && (e.HardLink == 0 || k.Apart())
+	}, func(it *item) error {
+		if it.e.HardLink == 0 {
+			return k.finish(&it.e)
 		}
-		return nil
-	}
-	err := spool.Each(ctx, func(n uint64, e manifest.Entry, _ manifest.Digest) error {
-		if err := leave(string(e.Path)); err != nil {
-			return err
-		}
-		if e.Type == sdk.FileDirectory {
-			open = append(open, openDirectory{n: n, pathLen: len(e.Path)})
-			return nil
-		}
-		return k.finish(&e)
+		return k.finishApart(spool, &it.e)
 	})
+	if err != nil || !directories {
+		return err
+	}
+	return k.finishDirectories(ctx, spool)
+}
+
+// finishApart gives a hard link that became a file of its own what the first
+// has; one that was made has it already.
+func (k *Sink) finishApart(spool *manifest.Spool, e *manifest.Entry) error {
+	first, err := spool.Entry(e.HardLink - 1)
 	if err != nil {
 		return err
 	}
-	return leave("")
+	if same, err := k.linked(e, &first); same || err != nil {
+		return diskerr.New("cannot look at", k.full(e.Path), err)
+	}
+	first.Path = e.Path
+	return k.finish(&first)
+}
+
+// directories finishes directories, the deepest first.
+type directories struct {
+	k     *Sink
+	spool *manifest.Spool
+	group errgroup.Group  // of directories that none of the others lies in
+	open  []openDirectory // on the path to the current entry
 }
 
 // openDirectory is a directory on the path to the current entry.
 type openDirectory struct {
 	n       uint64
 	pathLen int
+	parent  bool // of a directory
+}
+
+// atOnce is how many directories are finished at the same time.
+const atOnce = 4
+
+// finishDirectories walks the entries once more. They come in walk order, so
+// the directories that are not left yet are those on the path to the current
+// entry: their numbers are all that has to be remembered.
+func (k *Sink) finishDirectories(ctx context.Context, spool *manifest.Spool) error {
+	d := directories{k: k, spool: spool}
+	d.group.SetLimit(atOnce)
+	err := spool.Each(ctx, func(n uint64, e manifest.Entry, _ manifest.Digest) error {
+		if err := d.leave(string(e.Path)); err != nil || e.Type != sdk.FileDirectory {
+			return err
+		}
+		if len(d.open) > 0 {
+			d.open[len(d.open)-1].parent = true
+		}
+		d.open = append(d.open, openDirectory{n: n, pathLen: len(e.Path)})
+		return nil
+	})
+	if err == nil {
+		err = d.leave("")
+	}
+	if err2 := d.group.Wait(); err == nil {
+		err = err2
+	}
+	return err
+}
+
+// leave finishes the directories that path does not lie in.
+func (d *directories) leave(path string) error {
+	for len(d.open) > 0 && !below(path, d.open[len(d.open)-1]) {
+		last := d.open[len(d.open)-1]
+		d.open = d.open[:len(d.open)-1]
+		if last.parent {
+			// All below it went before, and no other may hold it up later.
+			if err := d.group.Wait(); err != nil {
+				return err
+			}
+		}
+		d.group.Go(func() error {
+			e, err := d.spool.Entry(last.n)
+			if err != nil {
+				return err
+			}
+			return d.k.finish(&e)
+		})
+	}
+	return nil
 }
 
 // below reports whether path lies below d. In walk order a path that is long
@@ -62,81 +117,4 @@ type openDirectory struct {
 // beside d closes d first, and a name as long as d's own ends there.
 func below(path string, d openDirectory) bool {
 	return len(path) > d.pathLen && path[d.pathLen] == '/'
-}
-
-// finish gives one entry its attributes.
-func (k *Sink) finish(e *manifest.Entry) error {
-	a := k.attributesOf(e)
-	for _, what := range a.missing {
-		k.notes.add(what, e.Path)
-	}
-	err := k.in(e.Path, func(parent int, name string) error {
-		if e.Type == sdk.FileSymlink {
-			return k.finishLink(parent, name, e, &a)
-		}
-		return k.finishFile(parent, name, e, &a)
-	})
-	return diskerr.New("cannot set owner, mode and times of", k.full(e.Path), err)
-}
-
-func (k *Sink) finishLink(parent int, name string, e *manifest.Entry, a *attributes) error {
-	if a.uid != keep || a.gid != keep {
-		err := unix.Fchownat(parent, name, a.uid, a.gid, unix.AT_SYMLINK_NOFOLLOW)
-		if err := k.allow(err, noteNoOwners, e); err != nil {
-			return err
-		}
-	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: e.MTimeSec, Nsec: int64(e.MTimeNsec)}}
-	err := unix.UtimesNanoAt(parent, name, times, unix.AT_SYMLINK_NOFOLLOW)
-	return k.allow(err, noteSymlinkOwn, e)
-}
-
-func (k *Sink) finishFile(parent int, name string, e *manifest.Entry, a *attributes) error {
-	fd, err := openSame(parent, name, e.Type)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if a.uid != keep || a.gid != keep {
-		if err := k.allow(unix.Fchown(fd, a.uid, a.gid), noteNoOwners, e); err != nil {
-			return err
-		}
-	}
-	if err := unix.Fchmod(fd, a.mode); err != nil && k.can.modes {
-		return err
-	}
-	return setTimes(fd, e.MTimeSec, int64(e.MTimeNsec))
-}
-
-// openSame opens what Create made, which is still open to its owner.
-func openSame(parent int, name string, t sdk.FileType) (int, error) {
-	if t != sdk.FileDirectory {
-		return openRegular(parent, name, unix.O_RDONLY)
-	}
-	return retry(func() (int, error) {
-		return unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
-}
-
-// allow turns a refusal that no repeat would mend into a warning.
-func (k *Sink) allow(err error, note string, e *manifest.Entry) error {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		k.notes.add(note, e.Path)
-		if note == noteNoOwners {
-			k.refused.Store(true)
-		}
-		return nil
-	}
-	return err
-}
-
-// setTimes sets the modification time of an open file and leaves its access
-// time. The library has no form of it for descriptors.
-func setTimes(fd int, sec, nsec int64) error {
-	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

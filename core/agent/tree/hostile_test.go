@@ -246,7 +246,8 @@ func TestSinkRefuses(t *testing.T) {
 		{manifest.Entry{Path: "l", Type: sdk.FileSymlink, Link: "g"}, sdk.ErrExists},
 		{manifest.Entry{Path: "l", Type: file}, sdk.ErrExists},
 		{manifest.Entry{Path: "f/x", Type: file}, sdk.ErrChanged},
-		{manifest.Entry{Path: "fifo", Type: sdk.FileFifo}, sdk.ErrUnsupported},
+		{manifest.Entry{Path: "socket", Type: sdk.FileSocket}, sdk.ErrUnsupported},
+		{manifest.Entry{Path: "f", Type: sdk.FileFifo}, sdk.ErrExists},
 		{manifest.Entry{Path: "../x", Type: file}, nil},
 		{manifest.Entry{Path: "/x", Type: file}, nil},
 	} {

@@ -12,14 +12,20 @@ import (
 // What is said about things that are not preserved. Each is said once, with
 // a count and one example.
 const (
-	noteSockets    = "sockets are not copied"
-	noteFifos      = "fifos are not copied"
-	noteDevices    = "device nodes are not copied"
-	noteHardLinks  = "hard links are copied as separate files"
-	noteXattrs     = "extended attributes are not preserved"
-	noteACLs       = "ACLs are not preserved"
-	noteHoles      = "holes in small sparse files are written as zeros"
-	noteNoProc     = "extended attributes and ACLs were not looked for: /proc is not mounted"
+	noteSockets      = "sockets are not copied"
+	noteXattrsClosed = "extended attributes that the agent may not read are not copied"
+	noteXattrsLarge  = "extended attributes beyond 768 KiB on one file are not copied"
+	noteNoProc       = "extended attributes and ACLs are not preserved: /proc is not mounted"
+	noteLinksApart   = "hard links are copied as separate files: more than 2,000,000 files with several names were open at once"
+
+	noteFifos      = "fifos are not made: the file system does not allow it"
+	noteDevices    = "device nodes are not made: only root may, and not on every file system"
+	noteHardLinks  = "hard links are copied as separate files: the file system has none, or not so many for one file"
+	noteXattrs     = "extended attributes are not preserved: the file system or the agent's rights do not allow it"
+	noteACLs       = "ACLs are not preserved: the file system or the agent's rights do not allow it"
+	noteCaps       = "file capabilities are not preserved: only root may set them, and not on every file system"
+	noteLabels     = "SELinux labels are not preserved: this host does not allow it"
+	noteForeign    = "attributes of a kind that this agent does not know are not preserved"
 	noteOwner      = "owners are not preserved: the agent is not root"
 	noteGroup      = "groups are not preserved: the agent's user is not a member"
 	noteNoOwners   = "owners and groups are not preserved: the file system or the user namespace does not allow it"

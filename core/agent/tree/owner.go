@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,11 +22,26 @@ type owner struct {
 	uid, gid uint32
 	euid     uint32
 	groups   []int // that the agent's user may give files to
+
+	mu    sync.RWMutex
+	known map[ownerName]here
+}
+
+// ownerName is a user's or group's name on the source.
+type ownerName struct {
+	group bool
+	name  string
+}
+
+// here is a number on this host; ok is false if the name has none.
+type here struct {
+	id uint32
+	ok bool
 }
 
 // newOwner reads --owner.
-func newOwner(o SinkOptions) (owner, error) {
-	w := owner{names: newNames(), euid: uint32(os.Geteuid())}
+func newOwner(o SinkOptions) (*owner, error) {
+	w := &owner{names: newNames(), euid: uint32(os.Geteuid()), known: make(map[ownerName]here)}
 	if groups, err := os.Getgroups(); err == nil {
 		w.groups = groups
 	}
@@ -67,13 +83,40 @@ func (w *owner) of(e *manifest.Entry) (uid, gid uint32) {
 	if w.numeric {
 		return uid, gid
 	}
-	if id, ok := w.names.uid(e.Owner); ok {
+	if id, ok := w.number(false, e.Owner); ok {
 		uid = id
 	}
-	if id, ok := w.names.gid(e.Group); ok {
+	if id, ok := w.number(true, e.Group); ok {
 		gid = id
 	}
 	return uid, gid
+}
+
+// number returns the number of a name. A tree's files belong to few, and many
+// workers ask for them.
+func (w *owner) number(group bool, name string) (uint32, bool) {
+	if name == "" {
+		return 0, false
+	}
+	key := ownerName{group, name}
+	w.mu.RLock()
+	v, found := w.known[key]
+	w.mu.RUnlock()
+	if found {
+		return v.id, v.ok
+	}
+	if group {
+		v.id, v.ok = w.names.gid(name)
+	} else {
+		v.id, v.ok = w.names.uid(name)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.known) >= maxNames {
+		clear(w.known)
+	}
+	w.known[key] = v
+	return v.id, v.ok
 }
 
 // member reports whether the agent's user may give files to a group.
@@ -162,7 +205,7 @@ func probe(dir int, root bool) (abilities, error) {
 		_ = unix.Fchown(fd, uid, uid)
 	}
 	_ = unix.Fchmod(fd, mode)
-	_ = setTimes(fd, 1, nsec)
+	_ = unix.UtimesNanoAt(dir, probeName, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: 1, Nsec: nsec}}, unix.AT_SYMLINK_NOFOLLOW)
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	if err2 := unix.Unlinkat(dir, probeName, 0); err == nil {

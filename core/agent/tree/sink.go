@@ -35,12 +35,19 @@ type Sink struct {
 	where sdk.Raw // for messages
 	dirs  *dirs
 	opts  SinkOptions
-	owner owner
+	owner *owner
 	can   abilities
 	notes notes
 	// refused is set when the kernel refused an owner although the file
 	// system keeps them: a user namespace that does not map it.
 	refused atomic.Bool
+	without atomic.Uint32 // kinds of attributes that were refused at least once
+	unmade  atomic.Bool   // a fifo or a device node was refused
+	devices atomic.Bool   // device nodes were made
+	apart   atomic.Bool   // a hard link was refused
+	// noChmodAt is set when the kernel cannot change a mode without
+	// following a symlink (before 6.6).
+	noChmodAt atomic.Bool
 }
 
 // NewSink makes entries below dir, which belongs to this transfer alone. It
@@ -76,15 +83,16 @@ func (k *Sink) in(p sdk.Raw, fn func(parent int, name string) error) error {
 	return fn(parent.fd, name)
 }
 
-// Create makes an entry: a directory, an empty regular file or a symlink. An
-// entry that is there already is fine if it is of the same type (and a
-// symlink to the same target), since frames may come twice.
+// Create makes an entry: a directory, an empty regular file, a symlink, a
+// fifo or a device node; a refused fifo or device node is a warning. An entry
+// that is there already is fine if it is of the same type (and a symlink to
+// the same target), since frames may come twice.
 func (k *Sink) Create(e *manifest.Entry) error {
 	if err := manifest.ValidatePath(e.Path); err != nil {
 		return err
 	}
 	err := k.in(e.Path, func(parent int, name string) error {
-		err := create(parent, name, e)
+		err := k.create(parent, name, e)
 		if errors.Is(err, unix.EEXIST) && there(parent, name, e) {
 			return nil
 		}
@@ -93,7 +101,7 @@ func (k *Sink) Create(e *manifest.Entry) error {
 	return diskerr.New("cannot create", k.full(e.Path), err)
 }
 
-func create(parent int, name string, e *manifest.Entry) error {
+func (k *Sink) create(parent int, name string, e *manifest.Entry) error {
 	switch e.Type {
 	case sdk.FileDirectory:
 		return unix.Mkdirat(parent, name, 0o700)
@@ -105,6 +113,8 @@ func create(parent int, name string, e *manifest.Entry) error {
 			return err
 		}
 		return unix.Close(fd)
+	case sdk.FileFifo, sdk.FileCharDev, sdk.FileBlockDev:
+		return k.makeSpecial(parent, name, e)
 	}
 	return unix.EOPNOTSUPP
 }
@@ -144,7 +154,11 @@ func there(parent int, name string, e *manifest.Entry) bool {
 	if unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || typeOf(&st) != e.Type {
 		return false
 	}
-	if e.Type != sdk.FileSymlink {
+	switch e.Type {
+	case sdk.FileSymlink:
+	case sdk.FileCharDev, sdk.FileBlockDev:
+		return st.Rdev == e.Rdev
+	default:
 		return true
 	}
 	link := make([]byte, manifest.MaxLinkLen+1)
@@ -168,6 +182,11 @@ func (k *Sink) open(e *manifest.Entry, flags int, op string) (*os.File, error) {
 	var fd int
 	err := k.in(e.Path, func(parent int, name string) error {
 		var err error
+		if k.devices.Load() { // to open one may do something already
+			if err := isRegular(parent, name); err != nil {
+				return err
+			}
+		}
 		fd, err = openRegular(parent, name, flags)
 		return err
 	})

@@ -32,7 +32,6 @@ type Source struct {
 	names *names
 	notes notes
 	euid  uint32
-	fills int64 // files up to this size lose their holes
 }
 
 // OpenSource opens the regular file or directory at an absolute path. Its
@@ -80,11 +79,6 @@ func OpenSource(name sdk.Raw) (*Source, error) {
 	s.dirs = newDirs(s.fd, where)
 	return s, nil
 }
-
-// WarnHoles says that the caller reads files of up to upTo bytes whole, so
-// that their holes are written as zeros: Walk warns of these, and of no holes
-// before WarnHoles was called. Call it before Walk.
-func (s *Source) WarnHoles(upTo int64) { s.fills = upTo }
 
 // Open opens the regular file of an entry for reading and says what it is
 // now: compare it with what Walk said. The caller closes the file.
@@ -144,8 +138,7 @@ func (s *Source) below(p sdk.Raw) string {
 func (s *Source) full(p sdk.Raw) sdk.Raw { return s.dir + p }
 
 // Warnings returns what the walk met that is not copied or not preserved,
-// each with a count and one example (an entry's path). SELinux labels and
-// NFSv4 ACLs, which every file has where there are any, are not counted.
+// each with a count and one example (an entry's path).
 func (s *Source) Warnings() []control.Warning { return s.notes.list() }
 
 // Close closes the source. No other method is in use or used any more.

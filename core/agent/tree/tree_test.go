@@ -71,7 +71,6 @@ func copyTree(t testing.TB, path string, o SinkOptions) copied {
 	src, err := OpenSource(sdk.Raw(path))
 	check(t, err)
 	defer src.Close()
-	src.WarnHoles(10 << 20)
 	spool, err := manifest.Create(t.TempDir(), manifest.Header{DigestRule: manifest.RuleNone})
 	check(t, err)
 	t.Cleanup(func() { _ = spool.Close() })
@@ -82,6 +81,7 @@ func copyTree(t testing.TB, path string, o SinkOptions) copied {
 	check(t, spool.Each(context.Background(), func(n uint64, e manifest.Entry, _ manifest.Digest) error {
 		return copyEntry(src, sink, spool, n, &e)
 	}))
+	check(t, sink.CopyApart(context.Background(), spool))
 	check(t, sink.Finish(context.Background(), spool))
 	c := copied{spool: spool, dir: dir, read: src.Warnings(), written: sink.Warnings()}
 	c.checked, c.checkErr = sink.Check(context.Background(), spool)
@@ -111,6 +111,10 @@ func walkInto(src *Source, spool *manifest.Spool) error {
 }
 
 func copyEntry(src *Source, sink *Sink, spool *manifest.Spool, n uint64, e *manifest.Entry) error {
+	if e.HardLink != 0 {
+		first, err := spool.Entry(e.HardLink - 1)
+		return errors.Join(err, sink.Link(e, &first), sink.Link(e, &first))
+	}
 	if err := errors.Join(sink.Create(e), sink.Create(e)); err != nil {
 		return err
 	}
@@ -267,6 +271,7 @@ func openFiles(t *testing.T) int {
 	return len(names)
 }
 
+// TestWarnings: only what is not copied is told.
 func TestWarnings(t *testing.T) {
 	top := filepath.Join(t.TempDir(), "top")
 	check(t, os.Mkdir(top, 0o755))
@@ -274,32 +279,12 @@ func TestWarnings(t *testing.T) {
 	check(t, os.Link(top+"/a", top+"/b"))
 	check(t, unix.Mkfifo(top+"/fifo", 0o600))
 	check(t, unix.Mknod(top+"/sock", unix.S_IFSOCK|0o600, 0))
-	check(t, os.Truncate(top+"/b", 10<<20))
-	write(t, top+"/large", "x", 0o644)
-	check(t, os.Truncate(top+"/large", 11<<20)) // its holes are kept
-	want := map[string]int64{noteHardLinks: 2, noteFifos: 1, noteSockets: 1, noteHoles: 2}
-	if unix.Setxattr(top+"/a", "user.colour", []byte("red"), 0) == nil {
-		want[noteXattrs] = 2 // both names
-	}
-	if exec.Command("setfacl", "-d", "-m", "u:1:r", top).Run() == nil {
-		want[noteACLs] = 1
-	}
-	if os.Geteuid() == 0 {
-		if unix.Mknod(top+"/null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) == nil {
-			want[noteDevices] = 1
-		}
-	}
+	check(t, unix.Mknod(top+"/sock2", unix.S_IFSOCK|0o600, 0))
+	_ = unix.Setxattr(top+"/a", "user.colour", []byte("red"), 0)
 	c := copyTree(t, top, SinkOptions{})
 	check(t, c.checkErr)
-	got := map[string]int64{}
-	for _, w := range c.read {
-		got[w.What] = w.Count
-		if w.Example == "" {
-			t.Errorf("%s: no example", w.What)
-		}
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("got %v, want %v", got, want)
+	if len(c.read) != 1 || c.read[0].What != noteSockets || c.read[0].Count != 2 || c.read[0].Example == "" || len(c.written)+len(c.checked) > 0 {
+		t.Errorf("%+v, %+v, %+v", c.read, c.written, c.checked)
 	}
 }
 

@@ -26,11 +26,13 @@ const (
 // Walk calls fn for the top-level entry and everything below it: a directory
 // before what is in it, and all below it in one run, siblings in the order
 // in which the directory has them. What vanishes before it was seen is left
-// out; sockets, fifos and device nodes are left out with a warning. Memory
-// is bounded by the depth of the tree, not by its size. Walk is called once;
-// it stops at the first error, fn's included, and at the end of ctx.
+// out; sockets are left out with a warning. Entries count from 0 in the order
+// of the calls: by that number a further name of a file leads to its first
+// (HardLink). Memory is bounded by the depth of the tree and by maxLinked,
+// not by the tree's size. Walk is called once; it stops at the first error,
+// fn's included, and at the end of ctx.
 func (s *Source) Walk(ctx context.Context, fn func(e manifest.Entry, id manifest.Ident) error) error {
-	w := &walker{s: s, fn: fn, path: []byte(s.top)}
+	w := &walker{s: s, fn: fn, path: []byte(s.top), links: newLinks(), users: make(map[uint32]string), groups: make(map[uint32]string)}
 	defer w.close()
 	var st unix.Stat_t
 	if !s.isDir {
@@ -40,7 +42,7 @@ func (s *Source) Walk(ctx context.Context, fn func(e manifest.Entry, id manifest
 		if t := typeOf(&st); t != sdk.FileRegular {
 			return &sdk.Error{Kind: sdk.KindChanged, Message: s.full(sdk.Raw(s.top)).Display() + " was a regular file and is a " + string(t) + " now"}
 		}
-		return w.file(s.fd, s.top, &st)
+		return w.emit(s.fd, s.top, sdk.Raw(s.top), &st, "")
 	}
 	fd, err := s.openQuietly(s.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, s.euid)
 	if err != nil {
@@ -68,6 +70,13 @@ type walker struct {
 	path   []byte // of the current directory
 	spare  []byte // a read buffer that no level needs
 	link   [manifest.MaxLinkLen + 1]byte
+
+	n      uint64 // entries handed out
+	links  *links
+	list   [1024]byte        // names of attributes; more than ACLs and a label take
+	value  []byte            // of an attribute
+	users  map[uint32]string // names that were looked up
+	groups map[uint32]string
 }
 
 // level is a directory whose names are being read.
@@ -114,9 +123,7 @@ func (w *walker) enter(fd int) error {
 	}
 	w.levels = append(w.levels, &level{fd: fd, dev: st.Dev, ino: st.Ino, pathLen: len(w.path), buf: w.spare})
 	w.spare = nil
-	// fdPath is a symlink to the directory, so this one follows.
-	w.attributes(unix.Listxattr, fdPath(fd), w.raw(""))
-	return w.emit(w.raw(""), &st, "")
+	return w.emit(fd, "", w.raw(""), &st, "")
 }
 
 // suspend closes a level that is far above.
@@ -242,20 +249,15 @@ func (w *walker) visit(l *level, name string) error {
 		}
 	}
 	switch typeOf(&st) {
-	case sdk.FileRegular:
-		return w.file(l.fd, name, &st)
 	case sdk.FileDirectory:
 		return w.directory(l.fd, name, &st)
 	case sdk.FileSymlink:
 		return w.symlink(l.fd, name, &st)
 	case sdk.FileSocket:
 		w.s.notes.add(noteSockets, w.raw(name))
-	case sdk.FileFifo:
-		w.s.notes.add(noteFifos, w.raw(name))
-	default:
-		w.s.notes.add(noteDevices, w.raw(name))
+		return nil
 	}
-	return nil
+	return w.emit(l.fd, name, w.raw(name), &st, "")
 }
 
 func (w *walker) directory(parent int, name string, st *unix.Stat_t) error {
@@ -287,34 +289,53 @@ func (w *walker) symlink(parent int, name string, st *unix.Stat_t) error {
 	if n == 0 || n == len(w.link) {
 		return w.fail(name, unix.ENAMETOOLONG)
 	}
-	return w.emit(w.raw(name), st, sdk.Raw(w.link[:n]))
+	return w.emit(parent, name, w.raw(name), st, sdk.Raw(w.link[:n]))
 }
 
-// file hands out a regular file, which at the top is the path itself.
-func (w *walker) file(parent int, name string, st *unix.Stat_t) error {
-	p := sdk.Raw(name)
-	if w.s.isDir {
-		p = w.raw(name)
-	}
-	if st.Nlink > 1 {
-		w.s.notes.add(noteHardLinks, p)
-	}
-	w.attributes(unix.Llistxattr, fdPath(parent)+"/"+name, p)
-	if st.Size <= w.s.fills && st.Blocks*512 < st.Size && w.s.hasHole(parent, name, st) {
-		w.s.notes.add(noteHoles, p)
-	}
-	return w.emit(p, st, "")
-}
-
-// emit hands out an entry.
-func (w *walker) emit(p sdk.Raw, st *unix.Stat_t, link sdk.Raw) error {
+// emit hands out the entry of a name in an open directory, or ("") of the
+// directory itself; p is its path.
+func (w *walker) emit(dir int, name string, p sdk.Raw, st *unix.Stat_t, link sdk.Raw) error {
 	e := manifest.Entry{
 		Path: p, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
-		Owner: w.s.names.user(st.Uid), Group: w.s.names.group(st.Gid),
+		Owner: w.user(st.Uid), Group: w.group(st.Gid),
 		MTimeSec: st.Mtim.Sec, MTimeNsec: uint32(st.Mtim.Nsec), Link: link,
 	}
-	if e.Type == sdk.FileRegular {
+	switch e.Type {
+	case sdk.FileRegular:
 		e.Size = st.Size
+	case sdk.FileCharDev, sdk.FileBlockDev:
+		e.Rdev = st.Rdev
 	}
+	if st.Nlink > 1 && e.Type != sdk.FileDirectory {
+		first, found, ok := w.links.meet(st, w.n)
+		if found {
+			e.HardLink = first + 1
+		}
+		if !ok {
+			w.s.notes.add(noteLinksApart, p)
+		}
+	}
+	if e.HardLink == 0 {
+		e.Xattrs = w.xattrs(dir, name, p)
+		e.ACLNames = w.aclNames(e.Xattrs)
+	}
+	w.n++
 	return w.fn(e, identOf(st))
+}
+
+// user and group return the names of numbers. Nearly all files of a tree
+// belong to a few, so the walk keeps its own answers.
+func (w *walker) user(uid uint32) string  { return remember(w.users, uid, w.s.names.user) }
+func (w *walker) group(gid uint32) string { return remember(w.groups, gid, w.s.names.group) }
+
+func remember[K comparable, V any](known map[K]V, key K, find func(K) V) V {
+	v, ok := known[key]
+	if !ok {
+		if len(known) >= maxNames {
+			clear(known)
+		}
+		v = find(key)
+		known[key] = v
+	}
+	return v
 }
