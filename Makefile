@@ -3,6 +3,7 @@
 GO       ?= go
 ARCHES   ?= amd64 arm64
 FUZZTIME ?= 10s
+ROUNDS   ?= 5
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 
 # The tools are pinned in a module of their own, so that what they need never
@@ -67,6 +68,10 @@ fuzz: ## every fuzz target for FUZZTIME
 .PHONY: bench
 bench: build ## fixed costs as a table; as root in the lab too
 	$(GO) run ./test/bench
+
+.PHONY: bench-full
+bench-full: build ## all cases against named peers into docs/benchmarks.md; root, half an hour, ROUNDS=5
+	$(GO) run ./test/bench -full -rounds $(ROUNDS)
 
 .PHONY: lab
 lab: build ## leave a lab of hosts up to play with; needs root
