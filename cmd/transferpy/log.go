@@ -66,7 +66,11 @@ func secondsText(s float64) string {
 	if s < 120 {
 		return fmt.Sprintf("%.1f s", s)
 	}
-	return strings.TrimSuffix(time.Duration(s*float64(time.Second)).Round(time.Second).String(), "0s")
+	text := time.Duration(s * float64(time.Second)).Round(time.Second).String()
+	if minutes, whole := strings.CutSuffix(text, "m0s"); whole {
+		return minutes + "m"
+	}
+	return text
 }
 
 // rateText is bytes in seconds as a rate.

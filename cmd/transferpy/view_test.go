@@ -132,7 +132,7 @@ func TestUnits(t *testing.T) {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 	}
-	for s, want := range map[float64]string{0.04: "0.0 s", 12.34: "12.3 s", 120: "2m", 3671: "1h1m11s", 3600: "1h0m"} {
+	for s, want := range map[float64]string{0.04: "0.0 s", 12.34: "12.3 s", 120: "2m", 130: "2m10s", 3610: "1h0m10s", 3671: "1h1m11s", 3600: "1h0m"} {
 		if got := secondsText(s); got != want {
 			t.Errorf("%v: got %s, want %s", s, got, want)
 		}
