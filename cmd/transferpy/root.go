@@ -50,7 +50,7 @@ func newRoot(a *app) *cobra.Command {
   transferpy --dry-run --verbose db1:/srv/sqldata db2:/srv
   transferpy localhost:/srv/data localhost:/mnt/copy`,
 		Args:          cobra.ArbitraryArgs,
-		SilenceErrors: true, // exec prints them
+		SilenceErrors: true, // execute prints them
 		SilenceUsage:  true,
 
 		DisableFlagsInUseLine: true,

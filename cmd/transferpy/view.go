@@ -108,7 +108,7 @@ func (v *view) finish(r *transfer.Report) {
 }
 
 // refused tells a program that reads JSON of a run that did not begin; people
-// get the error from exec.
+// get the error from execute.
 func (v *view) refused(ctx context.Context, req *transfer.Request, err error) {
 	if !v.json {
 		return
