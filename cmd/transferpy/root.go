@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ func newRoot(a *app) *cobra.Command {
 		if len(args) == 0 {
 			return usageError("a SOURCE and at least one TARGET are needed", "see transferpy --help")
 		}
-		if len(args) == 1 && !strings.Contains(args[0], ":") {
+		if !strings.Contains(args[0], ":") {
 			return unknownCommand(cmd, args[0])
 		}
 		return a.transfer(cmd.Context(), flags, args)
@@ -74,8 +75,14 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-// unknownCommand is for a single operand that is no HOST:PATH.
+// notBuilt are commands of later versions.
+var notBuilt = []string{"attach", "cancel", "doctor", "resume", "show", "status"}
+
+// unknownCommand is for a first operand that is no HOST:PATH.
 func unknownCommand(cmd *cobra.Command, word string) error {
+	if slices.Contains(notBuilt, word) {
+		return usageError("transferpy "+word+" is not built yet", "transferpy --help lists what is")
+	}
 	var names []string
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {
@@ -120,7 +127,7 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 func (a *app) deps(plugins transfer.Plugins, settings *config.Settings) transfer.Deps {
 	deps := transfer.Deps{Plugins: plugins, Version: version()}
 	if settings.Verbose {
-		deps.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, nil))
+		deps.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return deps
 }

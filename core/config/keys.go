@@ -39,7 +39,6 @@ var Keys = []Key{
 	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},
 	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
 	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
-	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "5m", Help: "a `TIME` for which a peer may stay away in mid-transfer"},
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
 	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "leave what a failed target has received in its .transferpy-ID directory"},
@@ -47,7 +46,7 @@ var Keys = []Key{
 	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
 
 	{Name: "force_live", Flag: "force-live", Type: sdk.TypeBool, Only: true, Help: "read a source that looks as if it were in use"},
-	{Name: "reason", Flag: "reason", Type: sdk.TypeString, Only: true, Help: "`TEXT` that is noted in the journal and the logs"},
+	{Name: "reason", Flag: "reason", Type: sdk.TypeString, Only: true, Help: "`TEXT` that is noted in the journal"},
 	{Name: "dry_run", Flag: "dry-run", Type: sdk.TypeBool, Only: true, Help: "look and plan, change nothing; with --verbose every command and path"},
 	{Name: "output", Flag: "output", Type: sdk.TypeString, Default: "text", Enum: []string{"text", "json"}, Only: true, Help: "`FORM` of the report on standard output: text, or json (one object a line)"},
 	{Name: "progress", Flag: "progress", Type: sdk.TypeString, Default: "auto", Enum: []string{"auto", "always", "never"}, Only: true, Help: "`WHEN` to show progress on standard error: auto, always, never"},
@@ -58,6 +57,10 @@ var Keys = []Key{
 var codecs = []string{"auto", "zstd", "minlz", "none"}
 
 const codecHelp = "auto, zstd, minlz or none"
+
+// NotBuilt are flags of later versions, which are refused in words that say
+// so: nobody is to think that they were mistyped, or did something.
+var NotBuilt = []string{"compress-level", "limit-read", "nice", "retry-for", "slow-target", "target-path", "targets", "yes"}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

@@ -32,7 +32,7 @@ func TestBuiltInDefaults(t *testing.T) {
 	}
 	want := transfer.Request{
 		Mode: "file", Firewall: "none", Compress: true, Codec: "auto", Encrypt: true, Verify: control.VerifyReadBack,
-		Owner: "name", RetryFor: 5 * time.Minute, ControlLostFor: time.Hour, LinkTimeout: 30 * time.Second,
+		Owner: "name", ControlLostFor: time.Hour, LinkTimeout: 30 * time.Second,
 	}
 	if diff := cmp.Diff(want, s.Request); diff != "" {
 		t.Error(diff)
@@ -115,13 +115,14 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"unknown key", nil, nil, "[DEFAULT]\ncompres = yes\n", []string{`test.conf, line 2: unknown key "compres"`, `did you mean "compress"?`}},
 		{"two unknown keys", nil, nil, "[DEFAULT]\nfrobnicate = 1\nlimit_rat = 2\n", []string{`"frobnicate"`, "known: ", `"limit_rate"`}},
+		{"key of a later version", nil, nil, "[DEFAULT]\nretry_for = 1m\n", []string{"test.conf, line 2: retry_for is not built yet"}},
 		{"unknown section", nil, nil, "[ssh]\nx = 1\n", []string{"line 1: section [ssh] is neither [DEFAULT]", "[executor NAME]"}},
 		{"unknown kind", nil, nil, "[executer ssh]\nx = 1\n", []string{`unknown kind of plugin "executer"`, `"executor"`}},
 		{"bad plugin name", nil, nil, "[mode Big]\nx = 1\n", []string{`"Big" is no plugin's name`}},
 		{"flag-only key", nil, nil, "[DEFAULT]\nforce_live = yes\n", []string{"force_live cannot be set in the file", "--force-live"}},
 		{"bad bool", nil, nil, "[DEFAULT]\nencrypt = maybe\n", []string{`test.conf, line 2: encrypt: "maybe" is neither yes nor no`}},
 		{"bad port", Flags{"port": {"70000"}}, nil, "", []string{`--port: "70000" is no whole number from 0 to 65535`}},
-		{"several", Flags{"port": {"x"}, "limit-rate": {"5Q"}, "retry-for": {"-1s"}}, nil, "", []string{"--port", "--limit-rate", "--retry-for"}},
+		{"several", Flags{"port": {"x"}, "limit-rate": {"5Q"}, "control-lost-for": {"-1s"}}, nil, "", []string{"--port", "--limit-rate", "--control-lost-for"}},
 		{"contradiction", Flags{"compress": {"true"}, "no-compress": {"true"}}, nil, "", []string{"--compress and --no-compress contradict each other"}},
 		{"codec without compression", Flags{"no-compress": {"true"}, "codec": {"zstd"}}, nil, "", []string{"--codec zstd and --no-compress contradict"}},
 		{"unknown codec", Flags{"codec": {"zst"}}, nil, "", []string{`--codec: "zst" is not known; did you mean "zstd"?`}},

@@ -159,7 +159,7 @@ func newLocal(t *testing.T, targets int) (*trial, *machine) {
 	}}
 	tr := &trial{mode: mode, ctx: t.Context()}
 	source := filepath.Join(m.dir, "src", "tree")
-	tr.req = Request{Source: Endpoint{"x", "one", sdk.Raw(source)}, Mode: "m", Encrypt: true, RetryFor: 5 * time.Second, LinkTimeout: 10 * time.Second}
+	tr.req = Request{Source: Endpoint{"x", "one", sdk.Raw(source)}, Mode: "m", Encrypt: true, LinkTimeout: 10 * time.Second}
 	for i := range targets {
 		dir := filepath.Join(m.dir, "dst", fmt.Sprint(i))
 		os.Mkdir(dir, 0o755)

@@ -342,7 +342,7 @@ type trial struct {
 func newTrial(t *testing.T, targets ...string) *trial {
 	t.Helper()
 	tr := &trial{site: newSite(append([]string{"src"}, targets...)...), mode: &fakeMode{}, ctx: t.Context()}
-	tr.req = Request{Source: Endpoint{"x", "src", "/data"}, Mode: "m", RetryFor: time.Second, ControlLostFor: time.Minute}
+	tr.req = Request{Source: Endpoint{"x", "src", "/data"}, Mode: "m", ControlLostFor: time.Minute}
 	for _, name := range targets {
 		tr.req.Targets = append(tr.req.Targets, Endpoint{"x", name, sdk.Raw("/srv/" + name)})
 	}

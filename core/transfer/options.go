@@ -17,7 +17,6 @@ const (
 	defaultLease       = 5 * time.Minute
 	defaultHold        = time.Hour
 	defaultLinkTimeout = 30 * time.Second
-	defaultRetryFor    = time.Minute
 )
 
 // complete fills in defaults and refuses what cannot be meant.
@@ -39,9 +38,6 @@ func (q *Request) complete() error {
 	}
 	if q.LinkTimeout == 0 {
 		q.LinkTimeout = defaultLinkTimeout
-	}
-	if q.RetryFor == 0 {
-		q.RetryFor = defaultRetryFor
 	}
 	if len(q.Targets) == 0 {
 		return &sdk.Error{Kind: sdk.KindConfig, Message: "no target was named"}
@@ -86,9 +82,9 @@ func (r *run) settings() control.Settings {
 		codec = "auto"
 	}
 	return control.Settings{
-		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: r.req.CodecLevel, Verify: r.verify,
-		LimitRate: r.req.LimitRate, LimitRead: r.req.LimitRead, Owner: r.req.Owner,
-		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
+		Encrypt: r.req.Encrypt, Codec: codec, Verify: r.verify,
+		LimitRate: r.req.LimitRate, Owner: r.req.Owner,
+		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout,
 	}
 }
 

@@ -18,22 +18,19 @@ type Request struct {
 	Targets []Endpoint `json:"targets"`
 
 	Mode     string `json:"mode"`     // plugin name
-	Firewall string `json:"firewall"` // plugin name; "auto" is a later issue
+	Firewall string `json:"firewall"` // plugin name
 	Port     int    `json:"port"`     // 0: choose
 
-	Compress   bool                `json:"compress"`
-	Codec      string              `json:"codec"`
-	CodecLevel int                 `json:"codec_level,omitempty"`
-	Encrypt    bool                `json:"encrypt"`
-	Verify     control.VerifyLevel `json:"verify"`
-	StopSlave  bool                `json:"stop_slave,omitempty"`
-	Owner      string              `json:"owner"`
-	LimitRate  int64               `json:"limit_rate,omitempty"` // bytes a second
-	LimitRead  int64               `json:"limit_read,omitempty"`
-	Nice       bool                `json:"nice,omitempty"`
+	Compress  bool                `json:"compress"`
+	Codec     string              `json:"codec"`
+	Encrypt   bool                `json:"encrypt"`
+	Verify    control.VerifyLevel `json:"verify"`
+	StopSlave bool                `json:"stop_slave,omitempty"`
+	Owner     string              `json:"owner"`
+	LimitRate int64               `json:"limit_rate,omitempty"` // bytes a second
+	Nice      bool                `json:"nice,omitempty"`
 
 	DataNetworks   []string      `json:"data_networks,omitempty"`
-	RetryFor       time.Duration `json:"retry_for"`
 	ControlLostFor time.Duration `json:"control_lost_for"`
 	LinkTimeout    time.Duration `json:"link_timeout"`
 	KeepPartial    bool          `json:"keep_partial,omitempty"`

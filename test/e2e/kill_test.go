@@ -89,7 +89,7 @@ func TestKilledAgent(t *testing.T) {
 	for _, victim := range []string{"db1", "db2"} {
 		t.Run(victim, func(t *testing.T) {
 			r := slowRig(t, 2)
-			j := r.start(nil, append(slow, "--retry-for", "3s", "--output", "json", "db1:/srv/data", "db2:/srv/in")...)
+			j := r.start(nil, append(slow, "--output", "json", "db1:/srv/data", "db2:/srv/in")...)
 			j.moving("db2", "/srv/in")
 			agents := r.agents(victim)
 			if len(agents) == 0 {
@@ -195,7 +195,7 @@ func TestCutForEver(t *testing.T) {
 	t.Parallel()
 	r := slowRig(t, 2)
 	r.sh(lab.Control, `printf 'Host *\n  ConnectTimeout 3\n  ServerAliveInterval 2\n  ServerAliveCountMax 3\n' >/root/.ssh/config`)
-	j := r.start(nil, append(slow, "--retry-for", "3s", "--control-lost-for", "5s", "db1:/srv/data", "db2:/srv/in")...)
+	j := r.start(nil, append(slow, "--control-lost-for", "5s", "db1:/srv/data", "db2:/srv/in")...)
 	j.moving("db2", "/srv/in")
 	if err := r.Cut("db2"); err != nil {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestCutForEver(t *testing.T) {
 }
 
 // TestCutAndMended: a link that comes back within the patience of TCP and of
-// --retry-for does no harm.
+// the links' heartbeats does no harm.
 func TestCutAndMended(t *testing.T) {
 	t.Parallel()
 	r := slowRig(t, 2)
