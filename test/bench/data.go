@@ -85,8 +85,9 @@ func (d dataset) copyInnoDB(ctx context.Context, dir, cache string) error {
 	return nil
 }
 
-// makeFiles makes n files of 0 to most bytes, 1000 in a directory, as half
-// compressible as mixed files are: random bytes, written as hex.
+// makeFiles makes n files of 0 to most bytes, 1000 in a directory, of
+// random bytes written as hex: they compress to half, as mixed files do, and
+// no file is like another.
 func makeFiles(ctx context.Context, dir string, n, most int) error {
 	random := rand.New(rand.NewChaCha8([32]byte{1}))
 	raw := rand.NewChaCha8([32]byte{2})
@@ -99,14 +100,14 @@ func makeFiles(ctx context.Context, dir string, n, most int) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			raw.Read(data) // never fails
-			for k := range data {
-				data[k] = "0123456789abcdef"[data[k]&15]
-			}
 		}
-		begin := random.IntN(most)
+		content := data[:random.IntN(most+1)]
+		raw.Read(content) // never fails
+		for k := range content {
+			content[k] = "0123456789abcdef"[content[k]&15]
+		}
 		path := filepath.Join(dir, strconv.Itoa(i/1000), strconv.Itoa(i))
-		if err := os.WriteFile(path, data[begin:], 0o644); err != nil {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
 			return err
 		}
 	}
