@@ -76,7 +76,7 @@ func TestInspect(t *testing.T) {
 		{"unreadable", transfer("/srv/a", "/srv"), facts{"db1:/srv/a": with(tree, func(f *sdk.PathFacts) { f.Readable = false }), "db2:/srv": room},
 			[]string{"permission db1 /srv/a cannot be read sudo"}},
 		{"socket", transfer("/run/s", "/srv"), facts{"db1:/run/s": {Exists: true, Type: sdk.FileSocket}, "db2:/srv": room},
-			[]string{"unsupported db1 /run/s is a socket xtrabackup"}},
+			[]string{"unsupported db1 /run/s is a socket name a regular file or a directory"}},
 		{"link", transfer("/srv/a", "/srv"), facts{"db1:/srv/a": {Exists: true, Type: sdk.FileSymlink}, "db2:/srv": {Exists: true, Type: sdk.FileSymlink}},
 			[]string{"unsupported db1 symbolic link", "unsupported db2 symbolic link"}},
 		{"target is a file", transfer("/srv/a", "/f"), facts{"db1:/srv/a": tree, "db2:/f": plain}, []string{"unsupported db2 /f is a file, not a directory"}},

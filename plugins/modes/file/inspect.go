@@ -56,7 +56,7 @@ func (in *inspection) warn(format string, args ...any) {
 func (in *inspection) facts(host, id, what string, path sdk.Raw) (sdk.PathFacts, bool) {
 	f, ok := in.answers[host].Paths[id]
 	if !ok {
-		in.refuse(sdk.KindUnreachable, host, "check that the host answers: transferpy doctor "+host,
+		in.refuse(sdk.KindUnreachable, host, "check that the host answers: transferpy exec "+host+" -- true",
 			"did not say anything about the %s %s", what, path.Display())
 		return f, false
 	}
@@ -83,7 +83,7 @@ func (in *inspection) source() {
 		in.refuse(sdk.KindUnsupported, host, "name what it points to", "the source %s is a symbolic link", shown)
 		return
 	case f.Type != sdk.FileRegular && f.Type != sdk.FileDirectory:
-		in.refuse(sdk.KindUnsupported, host, hintForType(f.Type), "the source %s is a %s, not a file or a directory", shown, f.Type)
+		in.refuse(sdk.KindUnsupported, host, "name a regular file or a directory", "the source %s is a %s, not a file or a directory", shown, f.Type)
 		return
 	case !f.Readable:
 		in.refuse(sdk.KindPermission, host, "run as a user who may, for example with -o ssh.sudo=true", "the source %s cannot be read", shown)
@@ -98,14 +98,6 @@ func (in *inspection) source() {
 			host, shown, size(in.found.Bytes), in.found.Entries)
 	}
 	in.live(f)
-}
-
-// hintForType says what an operator may have meant.
-func hintForType(t sdk.FileType) string {
-	if t == sdk.FileSocket {
-		return "for a running MariaDB use --type xtrabackup"
-	}
-	return "name a regular file or a directory"
 }
 
 func (in *inspection) target(i int) {

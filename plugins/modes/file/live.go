@@ -47,7 +47,7 @@ func (in *inspection) live(source sdk.PathFacts) {
 	case in.t.Options["force_live"] == "true":
 		in.warn("%s:%s is the data directory of a running MariaDB (process %s holds %s): the copy may be torn", host, shown, pid, file)
 	default:
-		in.refuse(sdk.KindConfig, host, "use --type xtrabackup, stop the server, or insist with --force-live",
+		in.refuse(sdk.KindConfig, host, "stop the server first, or insist with --force-live: the copy may then be torn",
 			"the source %s is the data directory of a running MariaDB: process %s holds a lock on %s", shown, pid, file)
 	}
 }
