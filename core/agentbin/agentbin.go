@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,9 +25,6 @@ import (
 
 	"github.com/transferpy/transferpy/sdk"
 )
-
-// maxBinary bounds an agent's size, packed and unpacked.
-const maxBinary = 64 << 20
 
 // IndexFile names the digests of the packed agents, so that none need be
 // unpacked to be asked for.
@@ -47,54 +43,10 @@ type Agent struct {
 // Packed returns the binary as gzip.
 func (a Agent) Packed() ([]byte, error) { return a.packed() }
 
-// Binary returns the binary, unpacked and checked against Digest.
-func (a Agent) Binary() ([]byte, error) {
-	packed, err := a.packed()
-	if err != nil {
-		return nil, err
-	}
-	zr, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, fmt.Errorf("the embedded agent for %s: %w", a.Arch, err)
-	}
-	binary, err := io.ReadAll(io.LimitReader(zr, maxBinary+1))
-	if err != nil {
-		return nil, fmt.Errorf("the embedded agent for %s: %w", a.Arch, err)
-	}
-	if got := digest(binary); got != a.Digest {
-		return nil, fmt.Errorf("the embedded agent for %s has digest %s, not %s", a.Arch, got, a.Digest)
-	}
-	return binary, nil
-}
-
 var embedded = sync.OnceValues(func() ([]Agent, error) { return read(files) })
 
 // All returns the embedded agents; none in a build without them.
 func All() ([]Agent, error) { return embedded() }
-
-// Embedded returns the agent for an architecture; sdk.KindUnsupported where
-// none is embedded.
-func Embedded(arch string) (Agent, error) {
-	all, err := embedded()
-	if err != nil {
-		return Agent{}, err
-	}
-	for _, a := range all {
-		if a.Arch == arch {
-			return a, nil
-		}
-	}
-	return Agent{}, missing(arch, len(all) == 0)
-}
-
-func missing(arch string, none bool) error {
-	e := &sdk.Error{Kind: sdk.KindUnsupported,
-		Message: fmt.Sprintf("this program carries no agent for linux/%s", arch), Hint: "build one: make agents ARCHES=" + arch}
-	if none {
-		e.Message, e.Hint = "this program was built without agents: it serves the local executor only", "run `make build`"
-	}
-	return e
-}
 
 var archForm = regexp.MustCompile(`^[a-z0-9]{2,16}$`)
 
@@ -136,19 +88,23 @@ func Beside(exe string) (Agent, error) {
 		if err != nil {
 			return Agent{}, fmt.Errorf("read the agent beside this program: %w", err)
 		}
-		return Agent{Arch: runtime.GOARCH, Digest: digest(binary), packed: func() ([]byte, error) { return pack(binary) }}, nil
+		return Agent{Arch: runtime.GOARCH, Digest: Digest(binary), packed: func() ([]byte, error) { return Pack(binary, gzip.BestSpeed) }}, nil
 	}
 	return Agent{}, &sdk.Error{Kind: sdk.KindNotFound, Message: "no agent lies beside " + exe, Hint: "run `make build`"}
 }
 
-func digest(binary []byte) string {
+// Digest is what a binary is known by: its SHA-256 in hex.
+func Digest(binary []byte) string {
 	sum := sha256.Sum256(binary)
 	return hex.EncodeToString(sum[:])
 }
 
-func pack(binary []byte) ([]byte, error) {
+// Pack compresses a binary for its way to a host. It writes no time and no
+// name, so that one binary packs to the same bytes everywhere. level is one of
+// compress/gzip.
+func Pack(binary []byte, level int) ([]byte, error) {
 	var b bytes.Buffer
-	zw, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	zw, err := gzip.NewWriterLevel(&b, level)
 	if err != nil {
 		return nil, err
 	}

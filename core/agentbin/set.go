@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/transferpy/transferpy/sdk"
 )
 
 // Set finds agents for the hosts of a transfer: those embedded, else for the
@@ -31,7 +33,8 @@ func (s *Set) Digests(local bool) (map[string]string, error) {
 		return digests, nil
 	}
 	if !local {
-		return nil, missing("", true)
+		return nil, &sdk.Error{Kind: sdk.KindUnsupported,
+			Message: "this program was built without agents: it serves the local executor only", Hint: "run `make build`"}
 	}
 	a, err := s.local()
 	if err != nil {

@@ -7,10 +7,7 @@
 package main
 
 import (
-	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -53,9 +50,8 @@ func run(out string, agents []string) error {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(binary)
-		index[arch] = hex.EncodeToString(sum[:])
-		packed, err := compress(binary)
+		index[arch] = agentbin.Digest(binary)
+		packed, err := agentbin.Pack(binary, gzip.BestCompression)
 		if err != nil {
 			return err
 		}
@@ -68,21 +64,4 @@ func run(out string, agents []string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(out, agentbin.IndexFile), append(data, '\n'), 0o644)
-}
-
-// compress writes no time and no name, so that one binary packs to the same
-// bytes everywhere.
-func compress(binary []byte) ([]byte, error) {
-	var b bytes.Buffer
-	zw, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := zw.Write(binary); err != nil {
-		return nil, err
-	}
-	if err := zw.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
 }
