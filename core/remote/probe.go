@@ -161,7 +161,7 @@ func readGap(host string, res sdk.Result, digests map[string]string) (g gap, ok 
 		return gap{arch: arch, dir: dir}, true, nil
 	case "arch":
 		return gap{}, false, &sdk.Error{Kind: sdk.KindUnsupported, Host: host, Message: fmt.Sprintf("there is no agent for its architecture, %.40s", arch),
-			Hint: "build one on the control host: make agents ARCHES=" + strings.Join(append(slices.Sorted(maps.Keys(digests)), "..."), ",")}
+			Hint: fmt.Sprintf("build transferpy with one: make build ARCHES=%q", strings.Join(append(slices.Sorted(maps.Keys(digests)), arch), " "))}
 	case "tool":
 		return gap{}, false, &sdk.Error{Kind: sdk.KindMissingTool, Host: host, Message: "sha256sum is not installed", Hint: "install coreutils or busybox there"}
 	default:

@@ -5,9 +5,11 @@ package remote
 //
 //	sh -c findScript transferpy [dir=DIR ...] ARCH=DIGEST ...
 //
-// Where the agent is missing it prints one line instead: the word missing,
-// architecture, uid and the directory that it has made for it; or the word
-// nowhere. A directory counts only if it is this user's and closed to all
+// Where it cannot become the agent it prints one line instead: a word,
+// architecture, uid and a directory. The word is missing (the agent is to be
+// placed in that directory, which was made), arch (there is none for this
+// machine), tool (sha256sum is not installed) or nowhere (no directory will
+// do). A directory counts only if it is this user's and closed to all
 // others, since whoever can write there decides what runs as this user. That
 // a file may be executed there is tried, not read from the mount options.
 const findScript = `set -f; umask 077; PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
