@@ -18,7 +18,8 @@ type Host interface {
 	// disk, with the controller and on the host, before the first command
 	// runs. The commands stop at the first that exits non-zero. The undo is
 	// run later by the core, however the transfer ends, and may be run
-	// twice. Read-only phases (Inspect, Plan, Detect) are refused Change.
+	// twice. Change is refused to what only looks: Inspect, Finish,
+	// Detect.
 	Change(ctx context.Context, work []HostChange) ([]HostResults, error)
 }
 

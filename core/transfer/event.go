@@ -85,7 +85,7 @@ type TargetReport struct {
 	Err      *sdk.Error
 }
 
-// Exit codes, as DESIGN.md section 6 lists them.
+// Exit codes of the program; `transferpy --help` and the README list them.
 const (
 	ExitOK          = 0
 	ExitFailed      = 1  // a copy failed, or the source changed while it was read

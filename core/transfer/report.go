@@ -147,8 +147,8 @@ func (r *run) undoExit() int {
 	return ExitFailed
 }
 
-// worst is the exit code of several, by the precedence of DESIGN.md section
-// 6: what refuses the run, then what most needs somebody to look at it. An
+// worst is the exit code of several, by precedence: what refuses the
+// run, then what most needs somebody to look at it. An
 // interruption is what its caller waits for, and an unknown outcome must not
 // pass for a known one.
 func worst(codes []int) int {

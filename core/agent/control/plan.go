@@ -56,7 +56,7 @@ type Settings struct {
 // VerifyLevel is how the copy is verified.
 type VerifyLevel string
 
-// The levels, as in DESIGN.md section 5.
+// The levels.
 const (
 	VerifyReadBack VerifyLevel = "read-back" // --checksum: the target reads its disk again
 	VerifyReceived VerifyLevel = "received"  // --parallel-checksum: digests of what was received
