@@ -38,6 +38,7 @@ type result struct {
 
 // compare runs cases and writes what they show.
 func (o *options) compare(ctx context.Context, chosen []testCase, stdout, stderr io.Writer) error {
+	o.load = busy()
 	var results []*result
 	var s *stage
 	defer func() {

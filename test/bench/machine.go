@@ -40,6 +40,18 @@ func machine(ctx context.Context) machineFacts {
 	return m
 }
 
+// busy is how many processes want to run on average of the last minute; 0
+// when it cannot be found out.
+func busy() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
+}
+
 // procField is the value of the first line of that name in a file of /proc.
 func procField(path, name string) string {
 	f, err := os.Open(path)

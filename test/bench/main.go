@@ -38,6 +38,7 @@ type options struct {
 	out    string  // the page to write
 	list   bool
 	redo   bool
+	load   float64 // of the machine before the run
 }
 
 func main() {

@@ -43,8 +43,9 @@ func bytesOnLink(_ *result, ours, peer *entry) float64 {
 	return float64(ours.wire()) / float64(peer.wire())
 }
 
-// value is the mark's ratio in these results; false when it was not measured.
-func (m mark) value(results []*result) (float64, bool) {
+// value is the mark's ratio in these results, and that of CPU time where it
+// has one; false when it was not measured.
+func (m mark) value(results []*result) (ratio, cpu float64, measured bool) {
 	for _, r := range results {
 		if r.name != m.testCase {
 			continue
@@ -52,14 +53,14 @@ func (m mark) value(results []*result) (float64, bool) {
 		ours, peer := r.entry(m.ours), r.entry(m.peer)
 		switch {
 		case ours == nil || len(r.fixed.runs) == 0:
-			return 0, false
+			return 0, 0, false
 		case m.ratio != nil && (m.peer == "" || peer != nil):
-			return m.ratio(r, ours, peer), true
+			return m.ratio(r, ours, peer), 0, true
 		case peer != nil && m.ratio == nil:
-			return r.ratio(ours, peer), true
+			return r.ratio(ours, peer), r.cpuRatio(ours, peer), true
 		}
 	}
-	return 0, false
+	return 0, 0, false
 }
 
 // entry is the contender of that name, or nil when it has no run.
@@ -77,11 +78,20 @@ func (r *result) ratio(ours, peer *entry) float64 {
 	return r.net(ours).Seconds() / peer.wall().Seconds()
 }
 
+// cpuRatio is the same of the CPU time of both hosts together. Others who use
+// the machine disturb it less.
+func (r *result) cpuRatio(ours, peer *entry) float64 {
+	return float64(ours.cpu()-r.fixed.cpu()) / float64(peer.cpu())
+}
+
 // net is the time without what a transfer of 1 MB takes in the same run.
 func (r *result) net(ours *entry) time.Duration { return ours.wall() - r.fixed.wall() }
 
 func (e *entry) wall() time.Duration {
 	return median(e.runs, func(o run) time.Duration { return o.wall })
+}
+func (e *entry) cpu() time.Duration {
+	return median(e.runs, func(o run) time.Duration { return o.source + o.target })
 }
 func (e *entry) source() time.Duration {
 	return median(e.runs, func(o run) time.Duration { return o.source })
@@ -116,13 +126,17 @@ func (m mark) verdict(results []*result) string {
 	if peer == "" {
 		peer = "the link"
 	}
-	value, measured := m.value(results)
+	value, cpu, measured := m.value(results)
 	if !measured {
-		return fmt.Sprintf("| %s | %s | %.2f | - | not measured |", m.what, code(peer), m.limit)
+		return fmt.Sprintf("| %s | %s | %.2f | - | - | not measured |", m.what, code(peer), m.limit)
+	}
+	shown := "-"
+	if m.ratio == nil {
+		shown = fmt.Sprintf("%.2f", cpu)
 	}
 	word := "reached"
 	if value > m.limit {
 		word = "**not reached**"
 	}
-	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %s |", m.what, code(peer), m.limit, value, word)
+	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %s | %s |", m.what, code(peer), m.limit, value, shown, word)
 }

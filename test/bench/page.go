@@ -46,7 +46,9 @@ medians of %s. Compare ratios, not seconds: they hold in one run alone.
   highest run. transferpy's includes everything from its start to its report:
   logging in, preflight, the copy, reading it back, publishing. "1 MB" is
   transferpy's time for 1 MB in the same run: its fixed cost.
-- *ratio*: (transferpy's seconds - those of its 1 MB) / the peer's seconds.
+- *ratio*: (transferpy's seconds - those of its 1 MB) / the peer's seconds; in
+  brackets the same of the CPU time of both hosts together, which suffers less
+  when others use the machine. Below 1, transferpy is faster.
 - *CPU s/GB*: user and system time of all processes of the host, for each GB
   (1,000,000,000 bytes) of data.
 - *wire*: bytes that the source's interface has sent. Where the link has a
@@ -73,7 +75,10 @@ func (o *options) page(w io.Writer, m machineFacts, results []*result, now time.
 	if o.scale != 1 {
 		fmt.Fprintf(w, "\n**All data is scaled by %g: a trial, not a result.**\n", o.scale)
 	}
-	fmt.Fprint(w, "\n## Marks\n\n| case | peer | mark | ratio | |\n|---|---|---|---|---|\n")
+	if o.load > 1 {
+		fmt.Fprintf(w, "\n**The machine was not idle: its load was %.0f before the run. Trust the ratios of CPU time more than those of wall time.**\n", o.load)
+	}
+	fmt.Fprint(w, "\n## Marks\n\n| case | peer | mark | ratio | of CPU | |\n|---|---|---|---|---|---|\n")
 	for _, m := range marks() {
 		fmt.Fprintln(w, m.verdict(results))
 	}
@@ -131,7 +136,7 @@ func (r *result) writeRatios(w io.Writer) {
 	for _, peer := range peers {
 		fmt.Fprintf(w, "| %s |", code(peer.name))
 		for _, e := range us {
-			fmt.Fprintf(w, " %.2f |", r.ratio(e, peer))
+			fmt.Fprintf(w, " %.2f (%.2f) |", r.ratio(e, peer), r.cpuRatio(e, peer))
 		}
 		fmt.Fprintln(w)
 	}
