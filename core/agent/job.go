@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -169,6 +170,32 @@ func (j *Job) dialNext(ctx context.Context, c *chain, i int) (*link.Conn, error)
 		return nil, err
 	}
 	return data, nil
+}
+
+// refusedFor is how long a peer whose links were proven may refuse before its
+// agent counts as dead.
+const refusedFor = 3 * time.Second
+
+// newOutgoing is the sending end from member i to the next, over a connection
+// that was proven already.
+func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int) *outgoing {
+	from, to := c.plan.Members[i], c.plan.Members[i+1]
+	o := newOutgoing(conn, to, c.plan.Settings.RetryFor)
+	o.dial = func(ctx context.Context) (*link.Conn, error) {
+		j.cfg.Log.Warn("data link lost, dialling again", "from", from.Name, "to", to.Name)
+		d := c.dialer(ctx, j.cfg.Identity, to)
+		d.Refused = refusedFor
+		return d.Dial(ctx, j.hello(from.Name, to.Name, link.PurposeData, !c.plan.Settings.Encrypt))
+	}
+	return o
+}
+
+// guard runs work, which may block on o's connection, and cuts that when ctx
+// ends.
+func (j *Job) guard(ctx context.Context, o *outgoing, work func() error) error {
+	stop := context.AfterFunc(ctx, o.cut)
+	defer stop()
+	return work()
 }
 
 // Begin lets data flow: the mode's Begin has ended.

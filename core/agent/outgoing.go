@@ -3,8 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -14,81 +15,335 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// outgoing is the sending end of a data link. The peer beats until it has got
-// the end of the pass, and closes then: closing first could destroy what is
-// still on its way.
+// outgoing is the sending end of one hop of the chain. A frame is kept until
+// the peer has acknowledged it; a connection that breaks or falls silent is
+// made anew, and goes on behind the last frame that arrived. One goroutine
+// sends; the zero of every hook does nothing.
 type outgoing struct {
-	conn     *link.Conn
-	peer     control.Member
-	finished atomic.Bool // all is sent
-	aborted  atomic.Bool // given up from this end
+	peer  control.Member
+	dial  func(context.Context) (*link.Conn, error) // makes the connection anew
+	retry time.Duration                             // how long the peer may stay away
+	pace  func(ctx context.Context, n int) error    // waits until n bytes may go
+	chunk int                                       // bytes paced at once; 0: whole frames
+	sent  func(n int)                               // books bytes on the wire
+
+	hearing sync.WaitGroup
+	conn    *link.Conn
+	lost    chan struct{} // closed when conn has ended, for lostWhy
+
+	mu      sync.Mutex
+	current *link.Conn // conn, for who wants to cut it short
+	lostWhy error
+	base    uint64    // frames acknowledged
+	moved   time.Time // when base grew last
+	stuck   time.Time // when the peer was lost, and has taken nothing since
+	unacked []relay.Packet
+	acked   chan struct{} // something was acknowledged
 }
 
-func newOutgoing(conn *link.Conn, peer control.Member) *outgoing {
-	return &outgoing{conn: conn, peer: peer}
+// newOutgoing takes over conn, which was just made; open begins.
+func newOutgoing(conn *link.Conn, peer control.Member, retry time.Duration) *outgoing {
+	return &outgoing{conn: conn, current: conn, peer: peer, retry: retry, acked: make(chan struct{}, 1)}
 }
 
-// hear reads the peer's heartbeats until it closes. It fails, and closes the
-// link so that a blocked write returns, when that comes too early or the peer
-// falls silent.
-func (o *outgoing) hear() error {
-	for {
-		f, err := frame.Read(o.conn, func(n int) []byte { return make([]byte, n) })
-		if err == nil && f.Type == frame.TypeHeartbeat {
+// cut closes the connection there is, so that whoever reads or writes it
+// returns. For any goroutine.
+func (o *outgoing) cut() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current.Close()
+}
+
+// open waits for the peer's first word; until then nothing may be sent.
+func (o *outgoing) open(ctx context.Context) error {
+	if err := o.greet(); err != nil {
+		return o.mend(ctx, err)
+	}
+	return nil
+}
+
+// greet learns from a new connection how many frames have arrived, forgets
+// these, and begins to listen.
+func (o *outgoing) greet() error {
+	count, err := readAck(o.conn)
+	if err != nil {
+		return err
+	}
+	if err := o.settle(count); err != nil {
+		return err
+	}
+	lost, conn := make(chan struct{}), o.conn
+	o.lost = lost
+	o.hearing.Go(func() {
+		defer close(lost)
+		defer conn.Close() // a blocked write returns
+		for {
+			count, err := readAck(conn)
+			if err == nil {
+				err = o.settle(count)
+			}
+			if err != nil {
+				o.mu.Lock()
+				o.lostWhy = err
+				o.mu.Unlock()
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// readAck reads the next acknowledgement, which is also the peer's heartbeat.
+func readAck(conn *link.Conn) (uint64, error) {
+	f, err := frame.Read(conn, func(n int) []byte { return make([]byte, n) })
+	if err != nil {
+		return 0, err
+	}
+	if f.Type != frame.TypeAck {
+		return 0, fmt.Errorf("a frame of type %d came where acknowledgements do", f.Type)
+	}
+	return frame.ParseAck(f.Payload())
+}
+
+// settle forgets what has arrived.
+func (o *outgoing) settle(count uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if count < o.base || count > o.base+uint64(len(o.unacked)) {
+		return &sdk.Error{Kind: sdk.KindIntegrity, Host: o.peer.Host,
+			Message: fmt.Sprintf("%s says that it got %d frames where %d to %d can be", o.peer.Name, count, o.base, o.base+uint64(len(o.unacked))),
+			Hint:    "something between the hosts adds to what is sent: see what stands there"}
+	}
+	n := int(count - o.base)
+	if n > 0 {
+		o.moved = time.Now()
+	}
+	for i := range n {
+		o.unacked[i].Release()
+		o.unacked[i] = relay.Packet{}
+	}
+	o.unacked, o.base = o.unacked[n:], count
+	select {
+	case o.acked <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// send sends one frame and takes over the hold on it.
+func (o *outgoing) send(ctx context.Context, p relay.Packet) error {
+	o.mu.Lock()
+	o.unacked = append(o.unacked, p)
+	o.mu.Unlock()
+	if err := o.write(ctx, p.Wire()); err != nil {
+		return o.mend(ctx, err)
+	}
+	return nil
+}
+
+// write writes to the connection there is.
+func (o *outgoing) write(ctx context.Context, b []byte) error {
+	for len(b) > 0 {
+		n := len(b)
+		if o.pace != nil {
+			n = min(n, o.chunk)
+			if err := o.pace(ctx, n); err != nil {
+				return err
+			}
+		}
+		n, err := o.conn.Write(b[:n])
+		if o.sent != nil {
+			o.sent(n)
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// beat shows the peer that this end lives, and notices if the peer does not.
+func (o *outgoing) beat(ctx context.Context) error {
+	select {
+	case <-o.lost:
+		return o.mend(ctx, o.why())
+	default:
+	}
+	if _, err := o.conn.Write(beat); err != nil {
+		return o.mend(ctx, err)
+	}
+	return nil
+}
+
+func (o *outgoing) why() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lostWhy
+}
+
+// mend makes the connection anew, as often as it takes and for as long as the
+// peer may stay away, and sends again what has not arrived.
+func (o *outgoing) mend(ctx context.Context, why error) error {
+	lost := time.Now()
+	for ctx.Err() == nil {
+		o.conn.Close()
+		o.hearing.Wait()
+		for _, err := range []error{o.why(), why} {
+			if errors.Is(err, sdk.ErrIntegrity) {
+				return err // coming back would mend nothing
+			}
+		}
+		deadline := o.deadline(lost)
+		if o.retry == 0 || time.Now().After(deadline) {
+			return o.away(why)
+		}
+		within, cancel := context.WithDeadline(ctx, deadline)
+		conn, err := o.dial(within)
+		cancel()
+		if err != nil {
+			return o.away(err)
+		}
+		o.mu.Lock()
+		o.conn, o.current = conn, conn
+		o.mu.Unlock()
+		if ctx.Err() != nil {
+			break // whoever ended it cut the connection before this one
+		}
+		if err := o.greet(); err != nil {
+			why = err
 			continue
 		}
-		o.conn.Close()
-		if o.finished.Load() && errors.Is(err, frame.ErrCut) || o.aborted.Load() {
+		if why = o.again(ctx); why == nil {
 			return nil
 		}
-		if err == nil {
-			err = errors.New("it sent something that is no heartbeat")
-		}
-		return &sdk.Error{Kind: sdk.KindUnreachable, Host: o.peer.Host,
-			Message: "the data link to " + o.peer.Name + " was lost: " + err.Error(), Hint: "see whether the host and its agent live, then run the transfer again"}
 	}
+	return context.Cause(ctx)
 }
 
-// finish says that all is sent.
-func (o *outgoing) finish() { o.finished.Store(true) }
+// deadline is when a peer has stayed away for too long: since it was lost
+// first, or took something last. One that comes back again and again and
+// takes nothing is away as well.
+func (o *outgoing) deadline(lost time.Time) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.stuck.After(o.moved) {
+		o.stuck = lost
+	}
+	since := o.stuck
+	if o.moved.After(since) {
+		since = o.moved
+	}
+	return since.Add(o.retry)
+}
+
+// again sends what was sent before and has not arrived.
+func (o *outgoing) again(ctx context.Context) error {
+	o.mu.Lock()
+	// The peer acknowledges meanwhile: hold what is sent here.
+	again := append([]relay.Packet(nil), o.unacked...)
+	for _, p := range again {
+		p.Hold()
+	}
+	o.mu.Unlock()
+	var err error
+	for _, p := range again {
+		if err == nil {
+			err = o.write(ctx, p.Wire())
+		}
+		p.Release()
+	}
+	return err
+}
+
+func (o *outgoing) away(why error) error {
+	return &sdk.Error{Kind: sdk.KindUnreachable, Host: o.peer.Host,
+		Message: fmt.Sprintf("the data link to %s was lost, and could not be made again within %s: %v", o.peer.Name, o.retry, why),
+		Hint:    "see whether the host and its agent live, then run the transfer again"}
+}
+
+// finish waits until all that was sent has arrived, then closes.
+func (o *outgoing) finish(ctx context.Context) error {
+	for {
+		// Seen before what was acknowledged: the peer says its last word and
+		// closes.
+		lost := false
+		select {
+		case <-o.lost:
+			lost = true
+		default:
+		}
+		o.mu.Lock()
+		left := len(o.unacked)
+		o.mu.Unlock()
+		if left == 0 {
+			o.close()
+			return nil
+		}
+		if lost {
+			if err := o.mend(ctx, o.why()); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-o.acked:
+		case <-o.lost:
+		case <-time.After(link.Beat):
+			if err := o.beat(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 // abortTime bounds what is still said on a link that is given up.
 const abortTime = 3 * time.Second
 
-// abort closes the link after a last word.
-func (o *outgoing) abort(lastWord func()) {
-	o.aborted.Store(true)
+// farewell makes whatever is still sent short and without a second try.
+func (o *outgoing) farewell() {
 	_ = o.conn.SetWriteDeadline(time.Now().Add(abortTime))
-	if lastWord != nil {
-		lastWord()
-	}
+	o.retry, o.pace = 0, nil
+}
+
+// close closes the connection and gives back what has not arrived.
+func (o *outgoing) close() {
 	o.conn.Close()
+	o.hearing.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.unacked {
+		p.Release()
+	}
+	o.base += uint64(len(o.unacked))
+	o.unacked = nil
 }
 
 // forward sends what a tap of the ring gives to the next target, as it came.
 func (o *outgoing) forward(ctx context.Context, tap *relay.Tap) error {
 	defer tap.Leave()
+	defer o.close()
+	if err := o.open(ctx); err != nil {
+		return err
+	}
 	for {
-		p, err := nextOrBeat(ctx, tap, o.conn)
+		p, err := o.nextOrBeat(ctx, tap)
 		if errors.Is(err, io.EOF) {
-			o.finish()
-			return nil
+			return o.finish(ctx)
 		}
 		if err != nil {
-			o.abort(nil)
 			return err
 		}
-		_, err = o.conn.Write(p.Wire())
-		p.Buffer.Release()
-		if err != nil {
-			o.conn.Close()
+		if err := o.send(ctx, p); err != nil {
 			return err
 		}
 	}
 }
 
 // nextOrBeat waits for the next packet, with heartbeats meanwhile.
-func nextOrBeat(ctx context.Context, tap *relay.Tap, w io.Writer) (relay.Packet, error) {
+func (o *outgoing) nextOrBeat(ctx context.Context, tap *relay.Tap) (relay.Packet, error) {
 	for {
 		wait, cancel := context.WithTimeout(ctx, link.Beat)
 		p, err := tap.Next(wait)
@@ -96,8 +351,17 @@ func nextOrBeat(ctx context.Context, tap *relay.Tap, w io.Writer) (relay.Packet,
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return p, err
 		}
-		if err := writeBeat(w); err != nil {
+		if err := o.beat(ctx); err != nil {
 			return relay.Packet{}, err
 		}
 	}
 }
+
+// beat is a heartbeat frame.
+var beat = func() []byte {
+	f, err := frame.Build(make([]byte, frame.HeaderLen), frame.TypeHeartbeat, 0, 0, nil, 0)
+	if err != nil {
+		panic(err)
+	}
+	return f.Wire()
+}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/frame"
@@ -39,19 +38,19 @@ type sink interface {
 func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) error {
 	ring, budget := relay.NewRing(), relay.NewBudget(targetBudget)
 	local := ring.Tap()
-	stop := context.AfterFunc(ctx, func() { in.Close() })
-	defer stop()
 	var wg sync.WaitGroup
 	if out != nil {
 		next := ring.Tap()
-		stop := context.AfterFunc(ctx, func() { out.conn.Close() })
-		defer stop()
-		// Either one's error is the successor's failure, which the source
-		// sees by itself.
-		wg.Go(func() { _ = out.hear() })
-		wg.Go(func() { _ = out.forward(ctx, next) })
+		wg.Go(func() {
+			// Its error is the successor's failure, which the source sees by
+			// itself.
+			_ = t.job.guard(ctx, out, func() error { return out.forward(ctx, next) })
+		})
 	}
-	wg.Go(func() { ring.Close(t.readAll(ctx, in, ring, budget)) })
+	wg.Go(func() {
+		ring.Close(t.arrivals.run(ctx, in, ring, budget))
+		t.job.group.Go(func() { t.arrivals.answer(t.job.ctx) })
+	})
 	err := t.work(ctx, local)
 	local.Leave()
 	if err != nil {
@@ -67,58 +66,6 @@ func because(ctx context.Context, err error) error {
 		return cause
 	}
 	return err
-}
-
-// readAll reads frames into the ring until the explicit end of the pass; it
-// beats meanwhile, and closes the link afterwards to say that it has all.
-func (t *target) readAll(ctx context.Context, in *link.Conn, ring *relay.Ring, budget *relay.Budget) error {
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer in.Close()
-	defer close(done)
-	wg.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(link.Beat):
-				if writeBeat(in) != nil {
-					return // the reader sees why
-				}
-			}
-		}
-	})
-	ended := false
-	for {
-		p, err := readPacket(ctx, in, budget)
-		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return t.linkLost(in, err)
-		}
-		kind := p.Type
-		if kind == frame.TypeHeartbeat {
-			p.Buffer.Release()
-			continue
-		}
-		t.meter.wire.Add(int64(len(p.Wire())))
-		ring.Put(p)
-		switch {
-		case kind == frame.TypePassEnd || kind == frame.TypeFailure:
-			ended = true
-		case kind == frame.TypeSegmentEnd && ended:
-			return nil
-		}
-	}
-}
-
-func (t *target) linkLost(in *link.Conn, err error) error {
-	from := t.chain.plan.Members[t.index-1]
-	return &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
-		Message: "the data link from " + from.Name + " on " + from.Host + " was lost: " + err.Error(),
-		Hint:    "see whether that host and its agent live, then run the transfer again"}
 }
 
 // readPacket reads one frame into a buffer of the budget.
@@ -164,9 +111,7 @@ func (t *target) work(ctx context.Context, tap *relay.Tap) error {
 		return err
 	}
 	more := len(need) > maxNeed
-	if err := t.say(note{Type: noteNeed, Pass: 1, Need: need[:min(len(need), maxNeed)], More: more}); err != nil {
-		return err
-	}
+	t.say(note{Type: noteNeed, Pass: 1, Need: need[:min(len(need), maxNeed)], More: more})
 	if len(need) > 0 {
 		return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "a part of the data did not arrive", Hint: "run the transfer again"}
 	}

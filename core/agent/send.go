@@ -3,15 +3,13 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/link"
 	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/relay"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -22,8 +20,7 @@ const segmentAge = time.Second
 // sender puts the parcels of a pass on the wire, in order, and signs their
 // segments. It is one goroutine's.
 type sender struct {
-	out     io.Writer
-	limiter *rate.Limiter // nil: none
+	out     *outgoing
 	sealer  frame.Sealer
 	limit   int // bytes of a segment
 	digests bool
@@ -94,16 +91,17 @@ func (s *sender) idle(ctx context.Context, last *time.Time) error {
 	}
 	if time.Since(*last) >= link.Beat {
 		*last = time.Now()
-		return writeBeat(s.out)
+		return s.out.beat(ctx)
 	}
 	return nil
 }
 
 // take sends one parcel and books what it brought.
 func (s *sender) take(ctx context.Context, p *parcel) error {
-	for i := range p.ready {
-		f := &p.ready[i]
-		if err := s.frame(ctx, f.Frame, f.sum); err != nil {
+	for len(p.ready) > 0 {
+		f := p.ready[0]
+		p.ready = p.ready[1:] // the hold goes with it
+		if err := s.frame(ctx, f.Packet, f.sum); err != nil {
 			return err
 		}
 	}
@@ -139,13 +137,14 @@ func (s *sender) take(ctx context.Context, p *parcel) error {
 	return nil
 }
 
-// frame writes one frame that counts in the segment.
-func (s *sender) frame(ctx context.Context, f *frame.Frame, sum frame.Digest) error {
+// frame sends one frame that counts in the segment, and takes over the hold
+// on it.
+func (s *sender) frame(ctx context.Context, p relay.Packet, sum frame.Digest) error {
 	if s.sealer.Frames() == 0 {
 		s.opened = time.Now()
 	}
-	s.sealer.Add(f, sum)
-	if err := s.write(ctx, f.Wire()); err != nil {
+	s.sealer.Add(p.Frame, sum)
+	if err := s.out.send(ctx, p); err != nil {
 		return err
 	}
 	if s.sealer.Bytes() >= s.limit || s.sealer.Frames() >= frame.MaxSegmentFrames-2 || time.Since(s.opened) >= segmentAge {
@@ -163,31 +162,7 @@ func (s *sender) seal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, end.Wire())
-}
-
-// write puts bytes on the wire, no faster than the limit allows.
-func (s *sender) write(ctx context.Context, b []byte) error {
-	for s.limiter != nil && len(b) > 0 {
-		n := min(len(b), s.limiter.Burst())
-		if err := s.limiter.WaitN(ctx, n); err != nil {
-			return err
-		}
-		if err := s.put(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	if len(b) == 0 {
-		return nil
-	}
-	return s.put(b)
-}
-
-func (s *sender) put(b []byte) error {
-	n, err := s.out.Write(b)
-	s.meter.wire.Add(int64(n))
-	return err
+	return s.out.send(ctx, relay.Packet{Frame: end})
 }
 
 // digest books a file's digest, to be sent with others.
@@ -218,7 +193,7 @@ func (s *sender) plain(ctx context.Context, t frame.Type, payload []byte) error 
 		return err
 	}
 	sum, _ := frameSum(f)
-	return s.frame(ctx, f, sum)
+	return s.frame(ctx, relay.Packet{Frame: f}, sum)
 }
 
 // end sends the explicit end of the pass.
@@ -259,18 +234,4 @@ func (s *sender) fail(ctx context.Context, cause *sdk.Error) {
 	if s.plain(ctx, frame.TypeFailure, body) == nil {
 		_ = s.seal(ctx)
 	}
-}
-
-// beat is a heartbeat frame.
-var beat = func() []byte {
-	f, err := frame.Build(make([]byte, frame.HeaderLen), frame.TypeHeartbeat, 0, 0, nil, 0)
-	if err != nil {
-		panic(err)
-	}
-	return f.Wire()
-}()
-
-func writeBeat(w io.Writer) error {
-	_, err := w.Write(beat)
-	return err
 }

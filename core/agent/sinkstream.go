@@ -93,7 +93,7 @@ func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
 		}
 		return nil
 	}
-	defer p.Buffer.Release()
+	defer p.Release()
 	defer s.release()
 	sums, claims := make([]frame.Digest, len(s.held)), make([]claim, len(s.held))
 	nodes := make([]*digest.Node, len(s.held))
@@ -114,7 +114,7 @@ func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
 
 func (s *streamSink) release() {
 	for _, h := range s.held {
-		h.Buffer.Release()
+		h.Release()
 	}
 	s.held = nil
 }

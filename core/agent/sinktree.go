@@ -86,7 +86,7 @@ func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *man
 
 func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 	if s.ctx.Err() != nil {
-		p.Buffer.Release()
+		p.Release()
 		return context.Cause(s.ctx)
 	}
 	if p.Type == frame.TypeSegmentEnd {
@@ -96,14 +96,14 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		case s.segments <- segment{frames, p}:
 			return nil
 		case <-s.ctx.Done():
-			p.Buffer.Release()
+			p.Release()
 			return context.Cause(s.ctx)
 		}
 	}
 	a := &arrival{Packet: p, claim: claimOf(p.Frame), done: make(chan struct{})}
 	s.open = append(s.open, a)
 	if len(s.open) > frame.MaxSegmentFrames {
-		p.Buffer.Release()
+		p.Release()
 		return s.t.broken("a segment without an end")
 	}
 	if a.claim.content {
@@ -111,12 +111,12 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		case s.work <- a:
 			return nil
 		case <-s.ctx.Done():
-			p.Buffer.Release()
+			p.Release()
 			return context.Cause(s.ctx)
 		}
 	}
 	// Entries and the like are done here, in order: content refers to them.
-	defer p.Buffer.Release()
+	defer p.Release()
 	a.sum, _ = frameSum(p.Frame)
 	close(a.done)
 	switch p.Type {
@@ -223,7 +223,7 @@ func (s *treeSink) worker() error {
 		if a.Codec != 0 {
 			scratch = content
 		}
-		a.Buffer.Release()
+		a.Release()
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (s *treeSink) checker() error {
 	check := s.t.newChecker()
 	for seg := range s.segments {
 		err := s.check(check, seg)
-		seg.end.Buffer.Release()
+		seg.end.Release()
 		if err != nil {
 			return err
 		}
@@ -279,10 +279,10 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 func (s *treeSink) close() {
 	_ = s.finish()
 	for a := range s.work { // what no worker took
-		a.Buffer.Release()
+		a.Release()
 	}
 	for seg := range s.segments {
-		seg.end.Buffer.Release()
+		seg.end.Release()
 	}
 	s.files.close()
 	s.disk.Close()

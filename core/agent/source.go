@@ -73,8 +73,8 @@ func (s *source) run(ctx context.Context) error {
 	if err := s.awaitBegin(ctx); err != nil {
 		return s.fail(err)
 	}
+	s.job.flow() // before it is told: new notes repeat it
 	s.broadcast(note{Type: noteBegin})
-	s.job.flow()
 	s.meter.enter(control.PhaseMoving)
 	if err := s.pass(ctx, data); err != nil {
 		return s.fail(err)
@@ -83,8 +83,8 @@ func (s *source) run(ctx context.Context) error {
 		return s.fail(err)
 	}
 	s.meter.enter(control.PhaseReadDone)
-	s.broadcast(note{Type: noteSourceDone})
 	s.job.released()
+	s.broadcast(note{Type: noteSourceDone})
 	if err := s.await(ctx, 0, func(p *peer) bool { return p.phase == control.PhaseVerified || p.err != nil }); err != nil {
 		return s.fail(err)
 	}
@@ -163,35 +163,74 @@ func (s *source) awaitBegin(ctx context.Context) error {
 	}
 }
 
-// listen takes a target's notes until its connection ends. A target that is
-// lost before it was settled has failed.
+// listen takes a target's notes. A connection that ends before the target is
+// settled is made anew for as long as a peer may stay away.
 func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
-	err := exchange(ctx, conn, func(n note) {
-		switch n.Type {
-		case noteReady:
-			s.set(func() { p.ready = true })
-		case noteNeed:
-			s.set(func() { s.need(p, n) })
-		case noteVerified:
-			s.set(func() { p.phase = control.PhaseVerified })
-		case noteFailed:
-			s.set(func() { p.failed(n.Error) })
-			s.wakeAll()
-		}
-	})
-	if ctx.Err() != nil {
-		return
-	}
-	s.mu.Lock()
-	lost := p.phase != control.PhaseVerified && p.err == nil
-	s.mu.Unlock()
-	if lost {
-		s.set(func() {
-			p.failed(&sdk.Error{Kind: sdk.KindUnreachable, Host: p.member.Host, Message: "the link to the source was lost: " + err.Error(),
-				Hint: "see whether the host and its agent live, then run the transfer again"})
+	for {
+		err := exchange(ctx, conn, func(n note) {
+			switch n.Type {
+			case noteReady:
+				s.set(func() { p.ready = true })
+			case noteNeed:
+				s.set(func() { s.need(p, n) })
+			case noteVerified:
+				s.set(func() { p.phase = control.PhaseVerified })
+			case noteFailed:
+				s.set(func() { p.failed(n.Error) })
+				s.wakeAll()
+			}
 		})
-		s.wakeAll()
+		if ctx.Err() != nil || s.isSettled(p) {
+			return
+		}
+		if conn, err = s.redial(ctx, p, err); err != nil {
+			s.set(func() { p.failed(sdk.AsError(err)) })
+			s.wakeAll()
+			return
+		}
 	}
+}
+
+func (s *source) isSettled(p *peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p.phase == control.PhaseVerified || p.err != nil
+}
+
+// redial makes a target's notes anew, and repeats on them what the target may
+// have missed.
+func (s *source) redial(ctx context.Context, p *peer, why error) (*link.Conn, error) {
+	retry := s.chain.plan.Settings.RetryFor
+	ctx, cancel := context.WithTimeout(ctx, retry)
+	defer cancel()
+	s.job.cfg.Log.Warn("notes lost, dialling again", "to", p.member.Name, "error", why)
+	d := s.chain.dialer(ctx, s.job.cfg.Identity, p.member)
+	d.Refused = refusedFor
+	conn, err := d.Dial(ctx, s.job.hello(s.meter.name, p.member.Name, link.PurposeNotes, false))
+	if err != nil {
+		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: p.member.Host,
+			Message: fmt.Sprintf("the link to the source was lost (%v), and could not be made again within %s: %v", why, retry, err),
+			Hint:    "see whether the host and its agent live, then run the transfer again"}
+	}
+	s.set(func() { p.conn = conn })
+	for _, n := range s.told() {
+		if conn.WriteMessage(n) != nil {
+			break // its reader sees why
+		}
+	}
+	return conn, nil
+}
+
+// told is what every target should know by now.
+func (s *source) told() []note {
+	var notes []note
+	if s.job.Flowing() {
+		notes = append(notes, note{Type: noteBegin})
+	}
+	if s.job.SourceDone() {
+		notes = append(notes, note{Type: noteSourceDone})
+	}
+	return notes
 }
 
 func (p *peer) failed(err *sdk.Error) {
@@ -250,22 +289,44 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 		defer close(order)
 		return in.read(ctx, func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
 	})
-	send := s.newSender(data, spool, in)
-	out := newOutgoing(data, s.peers[0].member)
-	group.Go(out.hear)
-	group.Go(func() error {
-		err := send.send(ctx, order)
-		if err == nil {
-			out.finish()
-			return nil
-		}
-		err = because(ctx, err)
-		out.abort(func() { send.fail(context.WithoutCancel(ctx), sdk.AsError(s.explain(err))) })
-		return err
-	})
+	send := s.newSender(s.newOutgoing(data), spool, in)
+	group.Go(func() error { return s.drive(ctx, send, order) })
 	err = group.Wait()
 	drain(order)
 	return err
+}
+
+// drive sends the pass, and if it fails says why as its last word.
+func (s *source) drive(ctx context.Context, send *sender, order <-chan *parcel) error {
+	defer send.out.close()
+	err := s.job.guard(ctx, send.out, func() error {
+		if err := send.out.open(ctx); err != nil {
+			return err
+		}
+		if err := send.send(ctx, order); err != nil {
+			return err
+		}
+		return send.out.finish(ctx)
+	})
+	if err != nil {
+		err = because(ctx, err)
+		send.out.farewell()
+		send.fail(context.WithoutCancel(ctx), sdk.AsError(s.explain(err)))
+	}
+	return err
+}
+
+// newOutgoing is the first hop of the chain, at the rate that is allowed.
+func (s *source) newOutgoing(data *link.Conn) *outgoing {
+	o := s.job.newOutgoing(data, s.chain, 0)
+	o.sent = func(n int) { s.meter.wire.Add(int64(n)) }
+	if limit := s.chain.plan.Settings.LimitRate; limit > 0 {
+		// A tenth of a second's worth at once, so that the rate is even and
+		// a short transfer is not over it.
+		limiter := rate.NewLimiter(rate.Limit(limit), int(max(limit/10, 4096)))
+		o.pace, o.chunk = limiter.WaitN, limiter.Burst()
+	}
+	return o
 }
 
 // hand gives a parcel to the sender, which sees the order, and to a worker.
@@ -296,19 +357,13 @@ func drain(order <-chan *parcel) {
 	}
 }
 
-func (s *source) newSender(data *link.Conn, spool *manifest.Spool, in *input) *sender {
-	set := s.chain.plan.Settings
+func (s *source) newSender(out *outgoing, spool *manifest.Spool, in *input) *sender {
 	send := &sender{
-		out: data, limit: frame.SegmentBytes, digests: s.chain.digests(), spool: spool, meter: s.meter, stream: in.stream,
+		out: out, limit: frame.SegmentBytes, digests: s.chain.digests(), spool: spool, meter: s.meter, stream: in.stream,
 		sealer: frame.Sealer{Scope: frame.Scope{Transfer: s.job.cfg.Transfer, Pass: 1}, Hash: frameHash, Sign: s.job.cfg.Identity.Sign},
 	}
 	if s.chain.stream() {
 		send.limit = frame.OrderedSegmentBytes
-	}
-	if set.LimitRate > 0 {
-		// A tenth of a second's worth at once, so that the rate is even and
-		// a short transfer is not over it.
-		send.limiter = rate.NewLimiter(rate.Limit(set.LimitRate), int(max(set.LimitRate/10, 4096)))
 	}
 	return send
 }

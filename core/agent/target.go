@@ -26,18 +26,51 @@ type target struct {
 	meter  *meter
 
 	incoming chan *link.Conn // proven connections, handed over by the acceptor
+	arrivals *arrivals       // the data
+	renewed  chan *link.Conn // notes made anew by the source
 	began    chan struct{}   // closed by the source's begin note
 	once     sync.Once
 
 	mu      sync.Mutex
 	staging *staging.Staging
 	notes   *link.Conn
+	said    []note // what the source was told; told again on new notes
 }
 
 func newTarget(j *Job, c *chain, index int) *target {
 	m := c.plan.Members[index]
-	return &target{job: j, chain: c, member: m, index: index, meter: &meter{name: m.Name, phase: control.PhasePrepared, changed: j.cfg.Changed},
-		incoming: make(chan *link.Conn, 8), began: make(chan struct{})}
+	t := &target{job: j, chain: c, member: m, index: index, meter: &meter{name: m.Name, phase: control.PhasePrepared, changed: j.cfg.Changed},
+		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), began: make(chan struct{})}
+	t.arrivals = newArrivals(m, c.plan.Members[index-1], t.patience(), t.meter)
+	return t
+}
+
+// patience is how long a target waits for a peer to come back: a little
+// longer than the peer tries.
+func (t *target) patience() time.Duration { return t.chain.plan.Settings.RetryFor + link.Silence }
+
+// route hands connections that are made anew to those who wait for them, for
+// as long as the job lives.
+func (t *target) route(ctx context.Context) {
+	for {
+		select {
+		case conn := <-t.incoming:
+			switch conn.Hello.Purpose {
+			case link.PurposeData:
+				t.arrivals.replace(conn)
+			case link.PurposeNotes:
+				select {
+				case t.renewed <- conn:
+				default:
+					conn.Close() // the one before was not taken yet
+				}
+			default:
+				conn.Close()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // deliver takes a connection that was proven to be meant for this member.
@@ -92,12 +125,11 @@ func (t *target) run(ctx context.Context) error {
 	}
 	defer in.Close()
 	if out != nil {
-		defer out.conn.Close()
+		defer out.close()
 	}
+	t.job.group.Go(func() { t.route(t.job.ctx) })
 	t.meter.enter(control.PhaseReady)
-	if err := t.say(note{Type: noteReady}); err != nil {
-		return t.fail(err, nil)
-	}
+	t.say(note{Type: noteReady})
 	select {
 	case <-t.began:
 	case <-ctx.Done():
@@ -108,11 +140,9 @@ func (t *target) run(ctx context.Context) error {
 		return t.fail(err, nil)
 	}
 	t.meter.enter(control.PhaseVerified)
-	if err := t.say(note{Type: noteVerified}); err != nil {
-		return t.fail(err, nil)
-	}
-	// The source closes the notes when it has heard from all targets; until
-	// then it may still want the controller to be woken.
+	t.say(note{Type: noteVerified})
+	// Until it is stopped: the source may still ask what it has not heard,
+	// and want the controller to be woken.
 	return notes.Wait()
 }
 
@@ -163,7 +193,7 @@ func (t *target) linkUp(ctx context.Context, notes *errgroup.Group, cancel conte
 		return in, nil, nil
 	}
 	t.meter.set(func(m *meter) { m.peer = out.Address })
-	return in, newOutgoing(out, t.chain.plan.Members[t.index+1]), nil
+	return in, t.job.newOutgoing(out, t.chain, t.index), nil
 }
 
 // gather collects the incoming links; it returns the one that data comes by.
@@ -202,25 +232,56 @@ func (t *target) gather(ctx, within context.Context, notes *errgroup.Group, life
 	return data, nil
 }
 
-// listen takes the source's notes until they end. If that is before this
-// target is verified, nothing can be completed any more.
+// listen takes the source's notes. A connection that ends is replaced by the
+// one that the source makes anew. If none comes before this target is
+// verified, nothing can be completed any more.
 func (t *target) listen(ctx context.Context, conn *link.Conn, cancel context.CancelCauseFunc) {
-	err := exchange(ctx, conn, func(n note) {
-		switch n.Type {
-		case noteBegin:
-			t.once.Do(func() { close(t.began) })
-			t.job.flow()
-		case noteSourceDone:
-			t.job.released()
-		case noteWake:
-			t.job.cfg.Changed()
-		case noteFailed:
-			cancel(t.sourceFailed(n.Error))
+	for conn != nil {
+		err := exchange(ctx, conn, func(n note) {
+			switch n.Type {
+			case noteBegin:
+				t.once.Do(func() { close(t.began) })
+				t.job.flow()
+			case noteSourceDone:
+				t.job.released()
+			case noteWake:
+				t.job.cfg.Changed()
+			case noteFailed:
+				cancel(t.sourceFailed(n.Error))
+			}
+		})
+		if conn, err = t.awaitNotes(ctx, err); err != nil {
+			cancel(err)
 		}
-	})
+	}
+}
+
+// awaitNotes waits for new notes and repeats on them what was said. It returns
+// nil when ctx has ended.
+func (t *target) awaitNotes(ctx context.Context, why error) (*link.Conn, error) {
+	var timeout <-chan time.Time
 	if t.meter.at() != control.PhaseVerified {
-		cancel(&sdk.Error{Kind: sdk.KindUnreachable, Host: t.chain.plan.Members[0].Host,
-			Message: "the link to the source was lost: " + err.Error(), Hint: "see whether the source host and its agent live, then run the transfer again"})
+		timer := time.NewTimer(t.patience())
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case conn := <-t.renewed:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.notes = conn
+		for _, n := range t.said {
+			if conn.WriteMessage(n) != nil {
+				break // its reader sees why
+			}
+		}
+		return conn, nil
+	case <-timeout:
+		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
+			Message: fmt.Sprintf("the link to the source on %s was lost, and was not made again within %s: %v", t.chain.plan.Members[0].Host, t.patience(), why),
+			Hint:    "see whether the source host and its agent live, then run the transfer again"}
+	case <-ctx.Done():
+		return nil, nil
 	}
 }
 
@@ -235,15 +296,14 @@ func (t *target) sourceFailed(e *sdk.Error) error {
 	return &sdk.Error{Kind: e.Kind, Host: t.member.Host, Message: "the source has failed: " + e.Message, Hint: e.Hint, Stderr: e.Stderr}
 }
 
-// say sends a note to the source.
-func (t *target) say(n note) error {
+// say tells the source, now and again on every new connection.
+func (t *target) say(n note) {
 	t.mu.Lock()
-	conn := t.notes
-	t.mu.Unlock()
-	if conn == nil {
-		return errors.New("no link to the source")
+	defer t.mu.Unlock()
+	t.said = append(t.said, n)
+	if t.notes != nil {
+		_ = t.notes.WriteMessage(n) // a lost link is seen by its reader
 	}
-	return conn.WriteMessage(n)
 }
 
 // fail records the target's failure and tells the source, by conn if there is
@@ -259,13 +319,11 @@ func (t *target) fail(err error, conn *link.Conn) error {
 	if !t.meter.fail(&e) {
 		return &e
 	}
-	t.mu.Lock()
-	if conn == nil {
-		conn = t.notes
-	}
-	t.mu.Unlock()
+	n := note{Type: noteFailed, Error: &e}
 	if conn != nil {
-		_ = conn.WriteMessage(note{Type: noteFailed, Error: &e})
+		_ = conn.WriteMessage(n)
+	} else {
+		t.say(n)
 	}
 	return &e
 }

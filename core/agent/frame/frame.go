@@ -39,7 +39,7 @@ const (
 // Type is a frame's type.
 type Type uint8
 
-// The types. All but the last two are counted in segments.
+// The types. All up to TypeFailure are counted in segments.
 const (
 	TypeEntries    Type = 1 // manifest entries; its extent: first number, count, decoded length
 	TypeData       Type = 2 // content, its extents in order
@@ -49,6 +49,7 @@ const (
 	TypeFailure    Type = 6 // the source has failed; the payload says why
 	TypeSegmentEnd Type = 7 // the signature over the frames since the last one
 	TypeHeartbeat  Type = 8 // the peer lives; carries nothing
+	TypeAck        Type = 9 // against the stream: so many frames of the pass have arrived, see Ack
 )
 
 // Header is a frame's header.
@@ -145,7 +146,7 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	h := Header{Type: Type(b[1]), Codec: b[2], Pass: binary.BigEndian.Uint32(b[4:]),
 		Extents: int(extents), Sent: int(sent), Decoded: int(decoded)}
-	if h.Type < TypeEntries || h.Type > TypeHeartbeat {
+	if h.Type < TypeEntries || h.Type > TypeAck {
 		return Header{}, fmt.Errorf("frame: unknown type %d", h.Type)
 	}
 	return h, nil

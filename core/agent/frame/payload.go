@@ -70,6 +70,24 @@ func ParsePassEnd(p []byte) (PassEnd, error) {
 	return e, nil
 }
 
+// Ack makes a TypeAck frame: count frames of the pass have arrived here,
+// heartbeats not counted. It is also the heartbeat of a receiver.
+func Ack(pass uint32, count uint64) *Frame {
+	f, err := Build(binary.BigEndian.AppendUint64(make([]byte, HeaderLen, HeaderLen+8), count), TypeAck, 0, pass, nil, 8)
+	if err != nil {
+		panic(err) // its form is fixed
+	}
+	return f
+}
+
+// ParseAck parses the payload of a TypeAck frame.
+func ParseAck(p []byte) (uint64, error) {
+	if len(p) != 8 {
+		return 0, fmt.Errorf("frame: an ack of %d bytes", len(p))
+	}
+	return binary.BigEndian.Uint64(p), nil
+}
+
 // NeedRange is a run of pieces of one entry that a target lacks.
 type NeedRange struct {
 	Entry uint64 `json:"entry"`

@@ -22,11 +22,10 @@ const (
 )
 
 // Times of a link. Both ends send something every Beat; an end that hears
-// nothing for Silence takes its peer for dead. Silence outlasts a short cut of
-// the network, which TCP mends by itself.
+// nothing for Silence takes the connection for dead and makes a new one.
 const (
-	Beat    = 2 * time.Second
-	Silence = 15 * time.Second
+	Beat    = time.Second
+	Silence = 5 * time.Second
 	// Handshake bounds the proof of a new connection, so that a stranger
 	// cannot hold a slot.
 	Handshake = 3 * time.Second

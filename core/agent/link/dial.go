@@ -29,6 +29,9 @@ type Dialer struct {
 	Fingerprint string   // the peer's pinned key
 	Host        string   // the peer's host as the operator named it, for errors
 	Addresses   []string // host:port literals, best first
+	// Refused, if not 0, ends the dialling when every address has refused
+	// for so long: the listener that was there is gone.
+	Refused time.Duration
 }
 
 // Dial tries the addresses, again and again, until one proves to be the peer
@@ -40,16 +43,25 @@ func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
 		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host, Message: "no address of the host can be used for data",
 			Hint: "set data_address or data_network for it"}
 	}
+	since := time.Now() // every round since then was refused
 	for {
-		conn, reasons := d.round(ctx, h)
+		conn, reasons, refused := d.round(ctx, h)
 		if conn != nil {
 			return conn, nil
 		}
+		if !refused {
+			since = time.Now()
+		}
+		failed := &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host,
+			Message: fmt.Sprintf("member %s could not be reached from %s: %s", h.To, h.From, strings.Join(reasons, "; ")),
+			Hint:    "open the port between the hosts, or choose the network with --data-network"}
+		if d.Refused > 0 && time.Since(since) >= d.Refused {
+			failed.Hint = "its agent has died: see the host's log for a kill or a restart"
+			return nil, failed
+		}
 		select {
 		case <-ctx.Done():
-			return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host,
-				Message: fmt.Sprintf("member %s could not be reached from %s: %s", h.To, h.From, strings.Join(reasons, "; ")),
-				Hint:    "open the port between the hosts, or choose the network with --data-network"}
+			return nil, failed
 		case <-time.After(betweenRounds):
 		}
 	}
@@ -57,14 +69,15 @@ func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
 
 // attempt is what came of one address.
 type attempt struct {
-	index  int
-	conn   *Conn
-	reason string
+	index   int
+	conn    *Conn
+	reason  string
+	refused bool
 }
 
 // round tries each address once, a later one only when the earlier ones have
-// failed or have had their head start.
-func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
+// failed or have had their head start. It also tells whether all refused.
+func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []string, refused bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan attempt, len(d.Addresses))
 	var wg sync.WaitGroup
@@ -78,7 +91,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
 			}
 		}
 	}()
-	reasons := make([]string, len(d.Addresses))
+	reasons, refused = make([]string, len(d.Addresses)), true
 	started, ended := 0, 0
 	start := func() {
 		i := started
@@ -87,7 +100,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
 			conn, err := d.try(ctx, d.Addresses[i], h)
 			a := attempt{index: i, conn: conn}
 			if err != nil {
-				a.reason = reason(err)
+				a.reason, a.refused = reason(err), errors.Is(err, syscall.ECONNREFUSED)
 			}
 			results <- a
 		})
@@ -100,8 +113,9 @@ func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
 		case a := <-results:
 			ended++
 			if a.conn != nil {
-				return a.conn, nil
+				return a.conn, nil, false
 			}
+			refused = refused && a.refused
 			reasons[a.index] = d.Addresses[a.index] + ": " + a.reason
 			if started < len(d.Addresses) {
 				start()
@@ -113,7 +127,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (*Conn, []string) {
 			}
 		}
 	}
-	return nil, reasons
+	return nil, reasons, refused
 }
 
 // try proves one address, and for a plain connection opens that too.

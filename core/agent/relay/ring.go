@@ -8,10 +8,25 @@ import (
 	"github.com/transferpy/transferpy/core/agent/frame"
 )
 
-// Packet is a frame with the buffer it lies in.
+// Packet is a frame with the buffer it lies in; nil for one that is not taken
+// from a budget.
 type Packet struct {
 	*frame.Frame
 	Buffer *Buffer
+}
+
+// Hold adds a hold on the buffer, if the frame lies in one.
+func (p Packet) Hold() {
+	if p.Buffer != nil {
+		p.Buffer.Hold(1)
+	}
+}
+
+// Release gives the hold on the buffer back, if the frame lies in one.
+func (p Packet) Release() {
+	if p.Buffer != nil {
+		p.Buffer.Release()
+	}
 }
 
 // Ring hands every frame to each of its taps, in order. It is bounded by the
