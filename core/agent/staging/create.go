@@ -136,9 +136,6 @@ func (s *Staging) furnish() error {
 	if s.data, err = openDir(s.self, nameData); err != nil {
 		return err
 	}
-	if s.meta, err = openDir(s.self, nameMeta); err != nil {
-		return err
-	}
 	if s.lock, err = openLock(s.self); err != nil {
 		return err
 	}

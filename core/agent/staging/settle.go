@@ -135,15 +135,11 @@ func (s *Staging) openRest() (there bool, err error) {
 	if st.Nlink == 0 {
 		return false, nil
 	}
-	for name, f := range map[string]**os.File{nameData: &s.data, nameMeta: &s.meta} {
-		if err := unix.Mkdirat(int(s.self.Fd()), name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
-			return false, diskerr.New("cannot create", pathIn(s.self, name), err)
-		}
-		if *f, err = openDir(s.self, name); err != nil {
-			return false, err
-		}
+	if err := unix.Mkdirat(int(s.self.Fd()), nameData, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return false, diskerr.New("cannot create", pathIn(s.self, nameData), err)
 	}
-	return true, nil
+	s.data, err = openDir(s.self, nameData)
+	return err == nil, err
 }
 
 // remove removes the staging directory and closes the Staging. What tells

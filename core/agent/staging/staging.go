@@ -107,7 +107,6 @@ type Staging struct {
 	dir  *os.File // the target directory
 	self *os.File
 	data *os.File
-	meta *os.File
 	lock *os.File
 
 	// noFlags is set where the file system cannot rename without replacing.
@@ -119,14 +118,11 @@ type Staging struct {
 // Data returns the directory of what will be published. The Staging owns it.
 func (s *Staging) Data() *os.File { return s.data }
 
-// Meta returns the directory of what is kept beside the data. The Staging
-// owns it.
-func (s *Staging) Meta() *os.File { return s.meta }
-
 // Path returns the absolute path of Data: what {staging} stands for.
 func (s *Staging) Path() string { return s.spec.DataPath() }
 
-// MetaPath returns the absolute path of Meta.
+// MetaPath returns the absolute path of the directory for what the agent keeps
+// beside the data.
 func (s *Staging) MetaPath() string { return path.Join(s.spec.Path(), nameMeta) }
 
 // Spec returns what the staging directory was created with.
@@ -142,7 +138,7 @@ func (s *Staging) Sync() error {
 // after Publish has succeeded or another Close.
 func (s *Staging) Close() error {
 	var first error
-	for _, f := range []**os.File{&s.data, &s.meta, &s.lock, &s.self, &s.dir} {
+	for _, f := range []**os.File{&s.data, &s.lock, &s.self, &s.dir} {
 		if *f == nil {
 			continue
 		}
