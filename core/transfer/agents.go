@@ -141,9 +141,9 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		if i == 0 {
 			r.heedSource(s.Failed)
 		}
-		if i == 0 && s.Phase.AtLeast(control.PhaseReadDone) && m.err == nil && !r.sourceFree {
-			r.sourceFree = true
-			r.emit(Event{Type: EventSourceFree, Host: m.Host, Message: "nothing is read from the source any more"})
+		if i == 0 && s.Phase.AtLeast(control.PhaseReadDone) && m.err == nil && !r.sourceDone {
+			r.sourceDone = true
+			r.emit(Event{Type: EventSourceDone, Host: m.Host, Message: "nothing is read from the source any more"})
 		}
 	}
 }

@@ -30,7 +30,7 @@ func Cleanup(ctx context.Context, id string, deps Deps, events Events) error {
 
 // CleanupAll ends every transfer of this user whose process has died, but
 // for those whose agents still hold data: of these it tells by an
-// EventWarning how to attach to them or to end them. It goes on after one
+// EventWarning how to end them. It goes on after one
 // that fails and returns the first error.
 func CleanupAll(ctx context.Context, deps Deps, events Events) error {
 	deps, err := deps.complete()

@@ -19,10 +19,11 @@ const (
 	EventStarted    EventType = "started"     // the transfer has an id
 	EventPreflight  EventType = "preflight"   // sizes and facts are known
 	EventPlanned    EventType = "planned"     // Plan is set
-	EventAgent      EventType = "agent"       // an agent was placed, found or prepared on Host
+	EventAgent      EventType = "agent"       // an agent was placed or prepared on Host
+	EventFirewall   EventType = "firewall"    // a rule was made on Host
 	EventPhase      EventType = "phase"       // the transfer went into Phase
 	EventProgress   EventType = "progress"    // Members is set
-	EventSourceFree EventType = "source-done" // nothing is read from the source any more
+	EventSourceDone EventType = "source-done" // nothing is read from the source any more
 	EventUndo       EventType = "undo"        // an undo ran
 	EventWarning    EventType = "warning"
 	EventError      EventType = "error" // a failure of one host or of the whole

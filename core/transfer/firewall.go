@@ -20,7 +20,7 @@ func (r *run) openFirewall(ctx context.Context) error {
 		for _, from := range r.predecessors(i + 1) {
 			hole.Sources = append(hole.Sources, from.Addresses...)
 		}
-		r.rules = append(r.rules, hole)
+		r.holes = append(r.holes, hole)
 	}
 	if err := r.openHoles(ctx); err != nil {
 		return &refusal{ExitRefused, err}
@@ -41,8 +41,8 @@ func (r *run) predecessors(i int) []*member {
 // openHoles opens the holes, or opens them again with a later expiry.
 func (r *run) openHoles(ctx context.Context) error {
 	lasts := max(r.req.ControlLostFor, leastExpiry) + leastExpiry
-	holes := make([]sdk.Hole, len(r.rules))
-	for i, h := range r.rules {
+	holes := make([]sdk.Hole, len(r.holes))
+	for i, h := range r.holes {
 		// By the host's own clock, which is what its kernel compares with.
 		offset := r.facts[h.Host].Now.Sub(r.report.Began)
 		h.Expiry = time.Now().Add(offset + lasts)
@@ -57,7 +57,7 @@ func (r *run) openHoles(ctx context.Context) error {
 		return err
 	}
 	for _, rule := range rules {
-		r.emit(Event{Type: EventAgent, Host: rule.Host, Message: fmt.Sprintf("firewall %s: %s", r.req.Firewall, rule.Text)})
+		r.emit(Event{Type: EventFirewall, Host: rule.Host, Message: fmt.Sprintf("firewall %s: %s", r.req.Firewall, rule.Text)})
 	}
 	r.renewAt = time.Now().Add(lasts / 2)
 	return nil

@@ -64,9 +64,9 @@ type run struct {
 	members []*member         // the source first
 
 	refusals   []*sdk.Error // why the run was refused
-	rules      []sdk.Hole
-	renewAt    time.Time // when the holes must be opened again
-	sourceFree bool
+	holes      []sdk.Hole   // what the firewall has opened, without expiry
+	renewAt    time.Time    // when the holes must be opened again
+	sourceDone bool
 	settledAt  time.Time       // when all targets were settled first
 	committing bool            // agents have been told to publish
 	ending     bool            // failures are consequences now, and told no more
