@@ -67,7 +67,7 @@ type ExecutorTraits struct {
 type Command struct {
 	Argv    []Raw         `json:"argv"`              // exact; Argv[0] is looked up in PATH and the sbin directories
 	Stdin   []byte        `json:"stdin,omitempty"`   // nil: /dev/null
-	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds; then the command's process group is killed; 0: the executor's MaxWait
+	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds; then the command's process group is killed; 0: the executor's MaxWait, or a minute where an agent runs it
 }
 
 // Result is what a command did on one host.

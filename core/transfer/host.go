@@ -229,5 +229,5 @@ func commandTime(commands []sdk.Command) time.Duration {
 	return sum
 }
 
-// defaultCommandTime is expected of a command that names no limit.
-const defaultCommandTime = 10 * time.Minute
+// defaultCommandTime is what an agent gives a command that names no limit.
+const defaultCommandTime = time.Minute

@@ -151,8 +151,8 @@ func (s *server) perform(q *control.Request, c *call) error {
 	return nil
 }
 
-// do runs this agent's part. What it changes is undone, on disk, before it
-// is changed.
+// do runs this agent's part. The undo of what it changes is on disk before the
+// change is made.
 func (s *server) do(d *control.Do, c *call) error {
 	part, mine := d.Parts[s.config.Agent]
 	if !mine {
