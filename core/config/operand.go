@@ -16,38 +16,38 @@ const (
 	maxPath = 4095
 )
 
-// Operand is SOURCE or TARGET of the command line, cut in two.
-type Operand struct {
+// operand is SOURCE or TARGET of the command line, cut in two.
+type operand struct {
 	Host string
 	Path sdk.Raw // any bytes but NUL; opaque unless the mode says that it is a path
 }
 
-// ParseOperand cuts HOST:PATH. The first `:/` outside brackets and braces
+// parseOperand cuts HOST:PATH. The first `:/` outside brackets and braces
 // divides it, or, where there is none (a mode whose strings are no paths), the
 // first `:` outside them. An IPv6 address stands in brackets, which are taken
 // off: [2001:db8::1]:/path. A user may stand before the host: root@db1:/path.
-func ParseOperand(text string) (Operand, error) {
+func parseOperand(text string) (operand, error) {
 	at := divide(text)
 	if at < 0 {
-		return Operand{}, badOperand(text, "has no host and path divided by a colon", "write HOST:/path")
+		return operand{}, badOperand(text, "has no host and path divided by a colon", "write HOST:/path")
 	}
 	host, path := text[:at], text[at+1:]
 	switch {
 	case host == "":
-		return Operand{}, badOperand(text, "has no host before the colon", "write HOST:/path, and localhost:/path for this host")
+		return operand{}, badOperand(text, "has no host before the colon", "write HOST:/path, and localhost:/path for this host")
 	case path == "":
-		return Operand{}, badOperand(text, "has no path after the host", "write HOST:/path")
+		return operand{}, badOperand(text, "has no path after the host", "write HOST:/path")
 	case len(path) > maxPath:
-		return Operand{}, badOperand(text, "has a path of more than 4095 bytes", "")
+		return operand{}, badOperand(text, "has a path of more than 4095 bytes", "")
 	case strings.IndexByte(path, 0) >= 0:
-		return Operand{}, badOperand(text, "has a NUL byte in its path", "")
+		return operand{}, badOperand(text, "has a NUL byte in its path", "")
 	}
 	host, err := parseHost(host)
 	if err != nil {
 		err.Message = "operand " + sdk.Raw(clip(text)).Display() + ": " + err.Message
-		return Operand{}, err
+		return operand{}, err
 	}
-	return Operand{Host: host, Path: sdk.Raw(path)}, nil
+	return operand{Host: host, Path: sdk.Raw(path)}, nil
 }
 
 // divide returns the index of the colon between host and path, or -1.

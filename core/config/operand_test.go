@@ -32,7 +32,7 @@ func TestParseOperand(t *testing.T) {
 		{"A{x:/y}:/srv", "A{x:/y}", "/srv"},
 	}
 	for _, tt := range tests {
-		o, err := ParseOperand(tt.text)
+		o, err := parseOperand(tt.text)
 		if err != nil || o.Host != tt.host || o.Path != tt.path {
 			t.Errorf("%q: got %q %q %v, want %q %q", tt.text, o.Host, o.Path, err, tt.host, tt.path)
 		}
@@ -60,7 +60,7 @@ func TestParseOperandRefusals(t *testing.T) {
 		"db1:/nul\x00byte":       "NUL",
 	}
 	for text, want := range tests {
-		_, err := ParseOperand(text)
+		_, err := parseOperand(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: got %v, want %q", text, err, want)
 		}
@@ -77,7 +77,7 @@ func FuzzParseOperand(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		o, err := ParseOperand(text)
+		o, err := parseOperand(text)
 		if err != nil {
 			return
 		}
@@ -89,7 +89,7 @@ func FuzzParseOperand(f *testing.F) {
 		if o.Host == "" || o.Path == "" || o.Host[0] == '-' || strings.ContainsAny(o.Host, " \t\n\x00\x1b") {
 			t.Fatalf("%q: host %q, path %q", text, o.Host, o.Path)
 		}
-		again, err := ParseOperand(o.Host + ":" + string(o.Path))
+		again, err := parseOperand(o.Host + ":" + string(o.Path))
 		if strings.HasPrefix(string(o.Path), "/") && (err != nil || again != o) {
 			t.Fatalf("%q: %+v became %+v (%v)", text, o, again, err)
 		}

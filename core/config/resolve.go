@@ -91,7 +91,7 @@ func (s *Settings) Operands(operands []string) error {
 	}
 	var ends []transfer.Endpoint
 	for _, text := range operands {
-		o, err := ParseOperand(text)
+		o, err := parseOperand(text)
 		if err != nil {
 			return err
 		}

@@ -33,9 +33,9 @@ func NewID(now time.Time) string {
 	return now.UTC().Format("20060102-150405-") + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
-// CheckID refuses what cannot be a transfer's id; so an id is always safe as
+// checkID refuses what cannot be a transfer's id; so an id is always safe as
 // part of a path.
-func CheckID(id string) error {
+func checkID(id string) error {
 	if idForm.MatchString(id) {
 		return nil
 	}
@@ -97,7 +97,7 @@ func ids(dir string) ([]string, error) {
 	var names []string
 	for _, e := range entries {
 		id, ok := strings.CutSuffix(e.Name(), suffix)
-		if ok && CheckID(id) == nil {
+		if ok && checkID(id) == nil {
 			names = append(names, id)
 		}
 	}

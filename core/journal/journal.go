@@ -100,7 +100,7 @@ type Journal struct {
 // header and the first owner, generation 1. It fails with sdk.KindExists if
 // the transfer has a journal already. The caller closes the journal.
 func Create(dir, id, program string, request json.RawMessage) (*Journal, error) {
-	if err := CheckID(id); err != nil {
+	if err := checkID(id); err != nil {
 		return nil, err
 	}
 	if err := makeDir(dir); err != nil {
@@ -145,7 +145,7 @@ func (j *Journal) begin(dir string) error {
 // refused while a living process holds the lock (sdk.KindExists, naming its
 // pid) and where the file belongs to another user.
 func Takeover(dir, id string) (*Journal, error) {
-	if err := CheckID(id); err != nil {
+	if err := checkID(id); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, id+suffix)
@@ -269,7 +269,7 @@ func encodeLine(v any) ([]byte, error) {
 // Read reads a journal without taking its lock. Held says whether a living
 // process holds it.
 func Read(dir, id string) (state State, held bool, err error) {
-	if err := CheckID(id); err != nil {
+	if err := checkID(id); err != nil {
 		return State{}, false, err
 	}
 	path := filepath.Join(dir, id+suffix)

@@ -192,7 +192,7 @@ func TestIDs(t *testing.T) {
 	at := time.Date(2026, 11, 23, 15, 30, 42, 0, time.UTC)
 	for range 1000 {
 		id := NewID(at)
-		if err := CheckID(id); err != nil || seen[id] || !strings.HasPrefix(id, "20261123-153042-") {
+		if err := checkID(id); err != nil || seen[id] || !strings.HasPrefix(id, "20261123-153042-") {
 			t.Fatalf("id %q: %v, seen %v", id, err, seen[id])
 		}
 		seen[id] = true

@@ -91,7 +91,7 @@ func decode(r io.Reader) (s *State, whole int64, err error) {
 	if s.Header.V != Version {
 		return nil, 0, fmt.Errorf("it has version %d, this program reads version %d", s.Header.V, Version)
 	}
-	if err := CheckID(s.Header.Transfer); err != nil {
+	if err := checkID(s.Header.Transfer); err != nil {
 		return nil, 0, fmt.Errorf("line 1: %w", err)
 	}
 	whole = int64(len(line))
