@@ -3,7 +3,7 @@ package ssh
 import (
 	"errors"
 	"fmt"
-	"log"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -75,7 +75,7 @@ func (k *hostKeys) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 
 // accept writes down a key that ssh_config asked to accept, and says so.
 func (k *hostKeys) accept(key ssh.PublicKey) *sdk.Error {
-	log.Printf("warning: %s: accepted the unknown host key %s, since StrictHostKeyChecking is %s", k.s.host, fingerprint(key), k.s.strictHostKeys)
+	slog.Warn(fmt.Sprintf("%s: accepted the unknown host key %s, since StrictHostKeyChecking is %s", k.s.host, fingerprint(key), k.s.strictHostKeys))
 	if len(k.s.knownHosts) == 0 {
 		return nil
 	}
