@@ -62,18 +62,12 @@ func (c *checker) differs(it *item, format string, args ...any) {
 type found struct {
 	unix.Stat_t
 	link string
-	// xattr is the first attribute that is not as it should be.
-	xattr string
 }
 
 func (c *checker) entry(it *item) error {
 	e := &it.e
-	want, err := firstOf(c.spool, e) // the attributes are those of the first
-	if err != nil {
-		return err
-	}
 	var f found
-	err = c.k.in(e.Path, func(parent int, name string) error { return c.look(parent, name, &want, &f) })
+	err := c.k.in(e.Path, func(parent int, name string) error { return f.look(parent, name) })
 	err = diskerr.New("cannot look at", c.k.full(e.Path), err)
 	switch {
 	case errors.Is(err, sdk.ErrPermission) && !c.k.opts.Root:
@@ -92,34 +86,24 @@ func (c *checker) entry(it *item) error {
 	case f.link != string(e.Link):
 		c.differs(it, "leads to %s instead of %s", sdk.Raw(f.link).Display(), e.Link.Display())
 		return nil
+	case e.HardLink != 0:
+		return c.hardLink(it, &f)
 	}
-	if e.HardLink != 0 {
-		if same, err := c.hardLink(it, &f); same || err != nil {
-			return err
-		}
-	}
-	c.attributes(it, &want, &f)
-	return nil
+	return c.attributes(it, e, &f)
 }
 
 // look looks at one name.
-func (c *checker) look(parent int, name string, want *manifest.Entry, f *found) error {
+func (f *found) look(parent int, name string) error {
 	if err := unix.Fstatat(parent, name, &f.Stat_t, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if typeOf(&f.Stat_t) != want.Type {
+	if typeOf(&f.Stat_t) != sdk.FileSymlink {
 		return nil
 	}
-	if want.Type == sdk.FileSymlink {
-		buf := make([]byte, manifest.MaxLinkLen+1)
-		n, err := unix.Readlinkat(parent, name, buf)
-		if err != nil {
-			return err
-		}
-		f.link = string(buf[:n])
-	}
-	f.xattr = c.xattrs(parent, name, want)
-	return nil
+	buf := make([]byte, manifest.MaxLinkLen+1)
+	n, err := unix.Readlinkat(parent, name, buf)
+	f.link = string(buf[:max(n, 0)])
+	return err
 }
 
 // xattrs returns the first extended attribute that is not as it should be,
@@ -146,26 +130,33 @@ func (c *checker) xattrs(parent int, name string, want *manifest.Entry) string {
 	return ""
 }
 
-// hardLink compares with the first of the links; same is true if that settles
-// it, since the first is looked at too.
-func (c *checker) hardLink(it *item, f *found) (same bool, err error) {
+// hardLink compares with the first of the links. If they are one file, that is
+// all, since the first is looked at too.
+func (c *checker) hardLink(it *item, f *found) error {
 	first, err := c.spool.Entry(it.e.HardLink - 1)
 	if err != nil {
-		return false, err
+		return err
 	}
 	var st unix.Stat_t
 	if err := c.k.stat(first.Path, &st); err == nil && st.Dev == f.Dev && st.Ino == f.Ino {
-		return true, nil
+		return nil
 	}
 	if !c.k.Apart() {
 		c.differs(it, "is no hard link of %s", first.Path.Display())
-		return true, nil
+		return nil
 	}
-	return false, nil
+	first.Path = it.e.Path // a file of its own, as the first should be
+	return c.attributes(it, &first, f)
 }
 
 // attributes compares what is left once the type is right.
-func (c *checker) attributes(it *item, e *manifest.Entry, f *found) {
+func (c *checker) attributes(it *item, e *manifest.Entry, f *found) error {
+	other := "" // an extended attribute
+	if len(e.Xattrs) > 0 {
+		if err := c.k.in(e.Path, func(parent int, name string) error { other = c.xattrs(parent, name, e); return nil }); err != nil {
+			return err
+		}
+	}
 	want := c.k.attributesOf(e)
 	size := e.Size
 	if e.Stream && it.d.State == manifest.DigestOK {
@@ -182,11 +173,12 @@ func (c *checker) attributes(it *item, e *manifest.Entry, f *found) {
 		c.differs(it, "belongs to group %d instead of %d", f.Gid, want.gid)
 	case c.k.can.modes && e.Type != sdk.FileSymlink && f.Mode&0o7777 != want.mode && !c.masked(e):
 		c.differs(it, "has mode %#o instead of %#o", f.Mode&0o7777, want.mode)
-	case f.xattr != "":
-		c.differs(it, "has another value of %s", sdk.Raw(f.xattr).Display())
+	case other != "":
+		c.differs(it, "has another value of %s", sdk.Raw(other).Display())
 	default:
 		c.times(it, e, &f.Stat_t)
 	}
+	return nil
 }
 
 // masked reports whether e's mode may lack what only its ACL, which some file

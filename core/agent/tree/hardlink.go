@@ -133,14 +133,3 @@ func copyRange(ctx context.Context, to, from *os.File, off, length int64) error 
 	}
 	return nil
 }
-
-// firstOf returns the entry whose attributes e's file has: e itself, or the
-// first of its hard links under e's path.
-func firstOf(spool *manifest.Spool, e *manifest.Entry) (manifest.Entry, error) {
-	if e.HardLink == 0 {
-		return *e, nil
-	}
-	first, err := spool.Entry(e.HardLink - 1)
-	first.Path = e.Path
-	return first, err
-}

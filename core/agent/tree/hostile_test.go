@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -270,20 +272,43 @@ func TestSinkRefuses(t *testing.T) {
 
 // TestCheckFinds: each way in which the disk may differ is found and named.
 func TestCheckFinds(t *testing.T) {
+	treetest.Disk(t)
+	src := filepath.Join(t.TempDir(), "top")
+	treetest.Make(t, src)
 	for what, harm := range map[string]func(top string) error{
-		"is missing":                  func(top string) error { return os.Remove(top + "/sub/plain") },
-		"bytes instead of":            func(top string) error { return os.Truncate(top+"/sub/-rf", 3) },
-		"has mode":                    func(top string) error { return os.Chmod(top+"/sub/-rf", 0o777) },
-		"modification time":           func(top string) error { return os.Chtimes(top+"/sub/-rf", time.Now(), time.Now()) },
-		"leads to":                    func(top string) error { return errors.Join(os.Remove(top+"/link"), os.Symlink("x", top+"/link")) },
-		"a directory instead of a fi": func(top string) error { return errors.Join(os.Remove(top+"/ro"), os.Mkdir(top+"/ro", 0o700)) },
+		"is missing":            func(top string) error { return os.Remove(top + "/before 1970") },
+		"bytes instead of":      func(top string) error { return os.Truncate(top+"/large", 3) },
+		"has mode":              func(top string) error { return os.Chmod(top+"/-rf", 0o777) },
+		"the modification time": func(top string) error { return os.Chtimes(top+"/-rf", time.Now(), time.Now()) },
+		"leads to": func(top string) error {
+			return replace(top+"/absolute", func(p string) error { return os.Symlink("x", p) })
+		},
+		"a directory instead of a": func(top string) error {
+			return replace(top+"/set IDs", func(p string) error { return os.Mkdir(p, 0o700) })
+		},
+		"another value of": func(top string) error { return unix.Setxattr(top+"/attributes", "user.empty", []byte("x"), 0) },
+		"is no hard link of": func(top string) error {
+			return replace(top+"/link of small", func(p string) error { return exec.Command("cp", "-a", top+"/small", p).Run() })
+		},
+		"belongs to": func(top string) error { return os.Lchown(top+"/pipe", 1, 1) },
+		"is device 1:5": func(top string) error {
+			return replace(top+"/whiteout", func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o000, int(unix.Mkdev(1, 5))) })
+		},
 	} {
-		c := copyTree(t, makeTree(t), SinkOptions{})
+		if os.Geteuid() != 0 && (what == "belongs to" || what == "is device 1:5") {
+			continue // only root does such harm
+		}
+		c := copyTree(t, src, SinkOptions{})
 		check(t, c.checkErr)
-		top := filepath.Join(c.dir, "top dir")
+		top := filepath.Join(c.dir, "top")
+		var was [2]unix.Stat_t
+		dirs := [2]string{top, top + "/d"}
+		for i, dir := range dirs {
+			check(t, unix.Stat(dir, &was[i]))
+		}
 		check(t, harm(top))
-		for _, dir := range []string{top + "/sub", top} { // the harm itself shows there too
-			check(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{{Sec: 1}, {Sec: 999, Nsec: 5}}, 0))
+		for i, dir := range dirs { // the harm itself shows there too
+			check(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{{Sec: 1}, was[i].Mtim}, 0))
 		}
 		sink := newSink(t, c.dir, SinkOptions{})
 		_, err := sink.Check(context.Background(), c.spool)
@@ -291,6 +316,62 @@ func TestCheckFinds(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		check(t, sink.Close())
+		treetest.Open(top)
+	}
+}
+
+// replace puts something else in the place of a file.
+func replace(path string, with func(path string) error) error {
+	return errors.Join(os.Remove(path), with(path))
+}
+
+// TestHostileSource: entries that a source that follows the rules never sends
+// do no harm.
+func TestHostileSource(t *testing.T) {
+	dir, outside := t.TempDir(), victim(t)
+	sink := newSink(t, dir, SinkOptions{})
+	defer sink.Close()
+	check(t, os.Symlink(outside, dir+"/out"))
+	file := func(path sdk.Raw) *manifest.Entry { return &manifest.Entry{Path: path, Type: sdk.FileRegular} }
+	check(t, errors.Join(sink.Create(file("f")), sink.Create(&manifest.Entry{Path: "d", Type: sdk.FileDirectory})))
+	for what, err := range map[string]error{
+		"of a file outside":   sink.Link(file("l1"), file("out/f")),
+		"outside":             sink.Link(file("out/l2"), file("f")),
+		"of what lies above":  sink.Link(file("l3"), file("../f")),
+		"of another type":     sink.Link(&manifest.Entry{Path: "l4", Type: sdk.FileFifo}, file("f")),
+		"of a link":           sink.Link(file("l5"), &manifest.Entry{Path: "f", Type: sdk.FileRegular, HardLink: 1}),
+		"of a directory":      sink.Link(&manifest.Entry{Path: "l6", Type: sdk.FileDirectory}, &manifest.Entry{Path: "d", Type: sdk.FileDirectory}),
+		"in place of another": sink.Link(file("d"), file("f")),
+	} {
+		if err == nil {
+			t.Errorf("a hard link %s was made", what)
+		}
+	}
+	if names, err := os.ReadDir(outside); err != nil || len(names) != 1 {
+		t.Errorf("outside are %v (%v)", names, err)
+	}
+	// The attributes of an entry reach nothing behind a symlink.
+	evil := file("out")
+	evil.Mode, evil.Xattrs = 0o777, []manifest.Xattr{{Name: "user.x", Value: "y"}}
+	if err := sink.finish(evil); !errors.Is(err, sdk.ErrChanged) {
+		t.Errorf("finished behind a symlink: %v", err)
+	}
+	var buf [64]byte
+	if n, err := unix.Getxattr(outside, "user.x", buf[:]); err == nil {
+		t.Errorf("outside has %q", buf[:n])
+	}
+	// What was made as a device is not opened as a file.
+	null := &manifest.Entry{Path: "null", Type: sdk.FileCharDev, Rdev: unix.Mkdev(1, 3)}
+	check(t, sink.Create(null))
+	if f, err := sink.CreateWrite(file("null")); os.Geteuid() == 0 && !errors.Is(err, sdk.ErrChanged) {
+		t.Errorf("a device was opened: %v, %v", f, err)
+	}
+	// A link to what comes later is refused before anything is made.
+	spool := spoolOf(t, *file("a"))
+	b, err := manifest.AppendEntry(nil, &manifest.Entry{Path: "b", Type: sdk.FileRegular, HardLink: 2})
+	check(t, err)
+	if _, _, err := spool.Append(b); err == nil {
+		t.Error("a link to itself is taken")
 	}
 }
 
@@ -355,53 +436,5 @@ func TestExtents(t *testing.T) {
 		if size == 20<<20 && holes != 2 {
 			t.Errorf("%d holes", holes)
 		}
-	}
-}
-
-// BenchmarkSmallFiles is the cost of metadata: a tree of 100,000 files.
-func BenchmarkSmallFiles(b *testing.B) {
-	const dirs, files = 100, 1000
-	top := filepath.Join(b.TempDir(), "top")
-	for d := range dirs {
-		check(b, os.MkdirAll(fmt.Sprintf("%s/d%d", top, d), 0o755))
-		for f := range files {
-			check(b, os.WriteFile(fmt.Sprintf("%s/d%d/f%d", top, d, f), nil, 0o644))
-		}
-	}
-	for b.Loop() {
-		src, err := OpenSource(sdk.Raw(top))
-		check(b, err)
-		spool, err := manifest.Create(b.TempDir(), manifest.Header{DigestRule: manifest.RuleNone})
-		check(b, err)
-		sink := newSink(b, b.TempDir(), SinkOptions{})
-		phase := func(name string, err error, start time.Time) {
-			check(b, err)
-			b.ReportMetric(time.Since(start).Seconds(), name+"-s")
-		}
-		ctx, start := context.Background(), time.Now()
-		phase("walk", walkInto(src, spool), start)
-		start = time.Now()
-		phase("create", spool.Each(ctx, func(_ uint64, e manifest.Entry, _ manifest.Digest) error { return sink.Create(&e) }), start)
-		start = time.Now()
-		phase("open", spool.Each(ctx, func(_ uint64, e manifest.Entry, _ manifest.Digest) error {
-			if e.Type != sdk.FileRegular {
-				return nil
-			}
-			r, _, err := src.Open(&e)
-			if err != nil {
-				return err
-			}
-			w, err := sink.OpenWrite(&e)
-			if err != nil {
-				return err
-			}
-			return errors.Join(r.Close(), w.Close())
-		}), start)
-		start = time.Now()
-		phase("finish", sink.Finish(ctx, spool), start)
-		start = time.Now()
-		_, err = sink.Check(ctx, spool)
-		phase("check", err, start)
-		check(b, errors.Join(src.Close(), sink.Close(), spool.Close()))
 	}
 }

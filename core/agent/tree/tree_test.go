@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -66,7 +66,7 @@ type copied struct {
 
 // copyTree reads the tree at path and writes it, as the agents do but
 // without a wire between.
-func copyTree(t testing.TB, path string, o SinkOptions) copied {
+func copyTree(t testing.TB, path string, o SinkOptions, change ...func(*Sink)) copied {
 	t.Helper()
 	src, err := OpenSource(sdk.Raw(path))
 	check(t, err)
@@ -78,6 +78,9 @@ func copyTree(t testing.TB, path string, o SinkOptions) copied {
 	dir := t.TempDir()
 	sink := newSink(t, dir, o)
 	defer sink.Close()
+	for _, f := range change {
+		f(sink)
+	}
 	check(t, spool.Each(context.Background(), func(n uint64, e manifest.Entry, _ manifest.Digest) error {
 		return copyEntry(src, sink, spool, n, &e)
 	}))
@@ -137,87 +140,71 @@ func copyEntry(src *Source, sink *Sink, spool *manifest.Spool, n uint64, e *mani
 	return errors.Join(err, out.Close())
 }
 
-// listing describes a tree by find: every byte of names and links, modes,
-// owners, times to the nanosecond and contents' digests.
-func listing(t testing.TB, dir string) string {
-	t.Helper()
-	var all strings.Builder
-	for _, args := range [][]string{
-		{".", "!", "-name", ".", "-printf", `%p %y %m %U %G %T@ %l %s\0`},
-		{".", "-type", "d", "-printf", `%p %y %m %U %G %T@\0`},
-		{".", "-type", "f", "-exec", "sha256sum", "--zero", "{}", "+"},
-	} {
-		cmd := exec.Command("find", args...)
-		cmd.Dir = dir
-		out, err := cmd.Output()
-		check(t, err)
-		lines := strings.Split(string(out), "\x00")
-		for i, line := range lines {
-			if strings.Contains(line, " d ") && args[0] == "." && args[1] == "!" {
-				lines[i] = "" // a directory's size is the file system's own affair
-			}
-		}
-		// Order differs from directory to directory.
-		slices.Sort(lines)
-		all.WriteString(strings.Join(lines, "\x00"))
-	}
-	return all.String()
-}
-
 func write(t testing.TB, path, content string, mode os.FileMode) {
 	t.Helper()
 	check(t, os.WriteFile(path, []byte(content), 0o600))
 	check(t, os.Chmod(path, mode))
 }
 
-// makeTree makes a tree with everything that names and modes can hold.
-func makeTree(t testing.TB) string {
-	t.Helper()
-	top := filepath.Join(t.TempDir(), "top dir")
-	check(t, os.MkdirAll(filepath.Join(top, "sub", "empty"), 0o755))
-	for i, name := range []string{"plain", "-rf", "new\nline", "\xff\xfe", " ", "quo'te\"", strings.Repeat("n", 255), ".hidden", "$(x)", "back\\slash"} {
-		write(t, filepath.Join(top, "sub", name), strings.Repeat("x", i*1000), 0o640)
-		check(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(top, "sub", name), []unix.Timespec{{Sec: 1}, {Sec: 1_000_000_000 + int64(i), Nsec: 123456789}}, 0))
-	}
-	write(t, filepath.Join(top, "ro"), "secret", 0o400)
-	write(t, filepath.Join(top, "suid"), "program", 0o755|os.ModeSetuid|os.ModeSetgid)
-	check(t, os.Symlink("../nowhere\n", filepath.Join(top, "link")))
-	check(t, os.Symlink("/etc/passwd", filepath.Join(top, "absolute")))
-	check(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(top, "link"), []unix.Timespec{{Sec: 1}, {Sec: 5, Nsec: 7}}, unix.AT_SYMLINK_NOFOLLOW))
-	check(t, os.Mkdir(filepath.Join(top, "closed"), 0o755))
-	write(t, filepath.Join(top, "closed", "f"), "1", 0o444)
-	check(t, os.Chmod(filepath.Join(top, "closed"), 0o555))
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(top, "closed"), 0o755) })
-	check(t, os.Mkdir(filepath.Join(top, "sticky"), 0o755))
-	check(t, os.Chmod(filepath.Join(top, "sticky"), 0o777|os.ModeSticky|os.ModeSetgid))
-	if os.Geteuid() == 0 {
-		check(t, os.Lchown(filepath.Join(top, "ro"), 65534, 12345))
-		check(t, os.Lchown(filepath.Join(top, "link"), 7, 65534))
-		check(t, os.Lchown(filepath.Join(top, "suid"), 65534, 65534))
-		check(t, os.Chmod(filepath.Join(top, "suid"), 0o755|os.ModeSetuid|os.ModeSetgid))
-	}
-	for _, dir := range []string{"sub/empty", "sub", "closed", "sticky", "."} {
-		check(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(top, dir), []unix.Timespec{{Sec: 1}, {Sec: 999, Nsec: 5}}, 0))
-	}
-	return top
-}
-
 // TestCopy: everything arrives, as root and as a user without rights.
 func TestCopy(t *testing.T) {
-	top := makeTree(t)
-	want := listing(t, top)
+	treetest.Disk(t)
+	top := filepath.Join(t.TempDir(), "top dir")
+	treetest.Make(t, top)
+	want := treetest.Describe(t, top)
 	c := copyTree(t, top, SinkOptions{})
 	check(t, c.checkErr)
-	if got := listing(t, filepath.Join(c.dir, "top dir")); got != want {
-		t.Errorf("got\n%q\nwant\n%q", got, want)
+	treetest.Same(t, want, treetest.Describe(t, filepath.Join(c.dir, "top dir")), treetest.Sockets...)
+	if got := counts(c.read, c.written, c.checked); len(got) != 1 || got[noteSockets] != 2 {
+		t.Errorf("warnings: %v", got)
 	}
-	if all := append(append(c.read, c.written...), c.checked...); len(all) > 0 {
-		t.Errorf("warnings: %+v", all)
-	}
-	if os.Geteuid() != 0 {
-		check(t, os.Chmod(filepath.Join(c.dir, "top dir", "closed"), 0o755))
-	}
+	treetest.Open(filepath.Join(c.dir, "top dir"))
 	asNobody(t)
+}
+
+// TestOldKernel: the same without the calls that older kernels do not have.
+func TestOldKernel(t *testing.T) {
+	treetest.Disk(t)
+	noListxattrat.Store(true)
+	defer noListxattrat.Store(false)
+	top := filepath.Join(t.TempDir(), "top")
+	treetest.Make(t, top)
+	want := treetest.Describe(t, top)
+	c := copyTree(t, top, SinkOptions{}, func(k *Sink) { k.noChmodAt.Store(true) })
+	check(t, c.checkErr)
+	treetest.Same(t, want, treetest.Describe(t, filepath.Join(c.dir, "top")), treetest.Sockets...)
+	treetest.Open(filepath.Join(c.dir, "top"))
+}
+
+// TestPoorFileSystems: what a file system does not keep is said, with a
+// count, and is no error.
+func TestPoorFileSystems(t *testing.T) {
+	treetest.Disk(t)
+	top := filepath.Join(t.TempDir(), "top")
+	treetest.Make(t, top)
+	for name, c := range map[string]struct {
+		at    string
+		notes []string
+	}{
+		"old ext4": {treetest.Mount(t, "64M", "-I", "128"), []string{noteTimes, noteTimeRange, noteXattrs /* no room for a long one */}},
+		"ramfs":    {treetest.MountRAM(t), []string{noteXattrs, noteACLs, noteCaps}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TMPDIR", c.at)
+			done := copyTree(t, top, SinkOptions{})
+			check(t, done.checkErr)
+			got := counts(done.written, done.checked)
+			for _, note := range c.notes {
+				if got[note] == 0 {
+					t.Errorf("nothing is said: %s", note)
+				}
+				delete(got, note)
+			}
+			if len(got) > 0 {
+				t.Errorf("too much is said: %v", got)
+			}
+		})
+	}
 }
 
 func TestCopyOneFile(t *testing.T) {
@@ -234,6 +221,7 @@ func TestCopyOneFile(t *testing.T) {
 // TestDeepTree: paths beyond PATH_MAX, with names that are long and names
 // that make many levels.
 func TestDeepTree(t *testing.T) {
+	treetest.Disk(t)
 	for _, name := range []string{strings.Repeat("d", 200), "d"} {
 		top := filepath.Join(t.TempDir(), "top")
 		check(t, os.Mkdir(top, 0o755))
@@ -252,16 +240,43 @@ func TestDeepTree(t *testing.T) {
 			check(t, unix.Close(fd))
 			fd = next
 		}
+		deepest(t, fd, top)
 		check(t, unix.Close(fd))
 		c := copyTree(t, top, SinkOptions{})
 		check(t, c.checkErr)
-		if c.spool.Len() != 901 {
-			t.Errorf("%d entries instead of 901", c.spool.Len())
+		if c.spool.Len() != 905 {
+			t.Errorf("%d entries instead of 905", c.spool.Len())
+		}
+		found := map[string]int{}
+		check(t, c.spool.Each(context.Background(), func(_ uint64, e manifest.Entry, _ manifest.Digest) error {
+			found[string(e.Type)]++
+			found["links"] += int(min(e.HardLink, 1))
+			found["attributes"] += len(e.Xattrs)
+			return nil
+		}))
+		if found["links"] != 1 || found["attributes"] != 2 || found["fifo"] != 1 || found["symlink"] != 1 {
+			t.Errorf("found %v", found)
 		}
 		if open := openFiles(t); open > 60 {
 			t.Errorf("%d descriptors are open", open)
 		}
 		check(t, exec.Command("rm", "-rf", top, c.dir).Run())
+	}
+}
+
+// deepest makes in a directory far below top what has no call of its own for
+// a name in an open directory: Check finds it again, or fails.
+func deepest(t *testing.T, fd int, top string) {
+	t.Helper()
+	check(t, unix.Linkat(unix.AT_FDCWD, top+"/a", fd, "link", 0))
+	check(t, unix.Mknodat(fd, "pipe", unix.S_IFIFO|0o640, 0))
+	check(t, unix.Symlinkat("x", fd, "symlink"))
+	check(t, unix.Mknodat(fd, "bottom", unix.S_IFREG|0o640, 0))
+	for _, name := range []string{".", "bottom"} {
+		check(t, unix.Setxattr(at(fd, name), "user.deep", []byte("down"), 0))
+	}
+	for _, name := range []string{"bottom", "pipe", "symlink"} {
+		check(t, unix.UtimesNanoAt(fd, name, []unix.Timespec{{Sec: 1}, {Sec: 5, Nsec: 5}}, unix.AT_SYMLINK_NOFOLLOW))
 	}
 }
 
@@ -336,6 +351,11 @@ func TestNotPreserved(t *testing.T) {
 		{Path: "b", Type: sdk.FileRegular, Mode: 0o644},
 		{Path: "d", Type: sdk.FileDirectory, Mode: 0},
 		{Path: "d/x", Type: sdk.FileRegular, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+		{Path: "null", Type: sdk.FileCharDev, Rdev: unix.Mkdev(1, 3)},
+		{Path: "null2", Type: sdk.FileCharDev, Rdev: unix.Mkdev(1, 3), HardLink: 5},
+		{Path: "pipe", Type: sdk.FileFifo, Mode: 0o600, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+		{Path: "x", Type: sdk.FileRegular, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Xattrs: []manifest.Xattr{
+			{Name: "btrfs.compression", Value: "zstd"}, {Name: "security.capability", Value: "\x01"}, {Name: "trusted.x", Value: "y"}}},
 	} {
 		b, err := manifest.AppendEntry(nil, &e)
 		check(t, err)
@@ -345,13 +365,17 @@ func TestNotPreserved(t *testing.T) {
 	dir := t.TempDir()
 	sink := newSink(t, dir, SinkOptions{Owner: "numeric"})
 	defer sink.Close()
-	check(t, spool.Each(context.Background(), func(_ uint64, e manifest.Entry, _ manifest.Digest) error { return sink.Create(&e) }))
+	check(t, spool.Each(context.Background(), func(_ uint64, e manifest.Entry, _ manifest.Digest) error {
+		if e.HardLink != 0 {
+			first, err := spool.Entry(e.HardLink - 1)
+			return errors.Join(err, sink.Link(&e, &first))
+		}
+		return sink.Create(&e)
+	}))
 	check(t, sink.Finish(context.Background(), spool))
-	got := map[string]int64{}
-	for _, w := range sink.Warnings() {
-		got[w.What] = w.Count
-	}
-	if want := map[string]int64{noteOwner: 3, noteGroup: 3, noteSetID: 1}; fmt.Sprint(got) != fmt.Sprint(want) {
+	got := counts(sink.Warnings())
+	want := map[string]int64{noteOwner: 4, noteGroup: 4, noteSetID: 1, noteDevices: 3, noteForeign: 1, noteCaps: 1, noteXattrs: 1}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	info, err := os.Stat(dir + "/a")

@@ -35,7 +35,7 @@ func keeps(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	values := map[string]string{"user.x": "y", "system.posix_acl_access": ACL(6, 4, 5, 7, 0)}
+	values := map[string]string{"user.x": "y", "system.posix_acl_access": ACL(7, 4, 5, 7, 0)}
 	if os.Geteuid() == 0 {
 		values["trusted.x"] = "y"
 	}
@@ -80,6 +80,25 @@ func Mount(t testing.TB, size string, options ...string) string {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Skipf("no file system of our own: %s: %v %s", argv[0], err, out)
 		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+	})
+	return at
+}
+
+// MountRAM mounts a file system that keeps neither extended attributes nor
+// ACLs, as Mount does.
+func MountRAM(t testing.TB) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts file systems")
+	}
+	at := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "ramfs", "none", at).CombinedOutput(); err != nil {
+		t.Skipf("no ramfs: %v %s", err, out)
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {

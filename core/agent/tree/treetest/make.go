@@ -48,7 +48,7 @@ func tree() []node {
 	type values = map[string]string
 	return []node{
 		{path: ".", kind: dir, mode: 0o751, sec: 1_111_111_111, nsec: 1, xattrs: values{"user.top": "yes"}},
-		{path: "d", kind: dir, mode: 0o2775, owner: [2]int{7, 12345}, sec: -5, nsec: 999_999_999, xattrs: values{"system.posix_acl_access": acl, "system.posix_acl_default": inherited, "user.on a directory": ""}},
+		{path: "d", kind: dir, mode: 0o2775, owner: [2]int{7, 12345}, sec: -5, nsec: 999_999_999, xattrs: values{"system.posix_acl_access": ACL(7, 4, 5, 7, 1), "system.posix_acl_default": inherited, "user.on a directory": ""}},
 		{path: "empty directory", kind: dir, mode: 0o1777, sec: 5_000_000_000, nsec: 5},
 		{path: "closed", kind: dir, mode: 0o555, sec: 3},
 		{path: "closed/deeper", kind: dir, mode: 0o500, sec: 2},
