@@ -29,17 +29,37 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	}
 	rep := r.report
 	rep.Err = failed
+	r.reportMembers(err)
+	rep.ExitCode = r.exitCode(err, left)
+	rep.Seconds = time.Since(rep.Began).Seconds()
+	if r.fleet != nil {
+		rep.Calls = r.fleet.Calls()
+	}
+	r.record(rep, left == nil)
+	return rep
+}
+
+// reportMembers tells how each target ended; err is what ended the whole.
+func (r *run) reportMembers(err error) {
+	rep := r.report
 	for i, m := range r.members {
 		rep.Warnings = append(rep.Warnings, m.status.Warnings...)
 		if i > 0 {
 			r.reportTarget(&rep.Targets[i-1], m)
 		}
 	}
-	if len(r.members) == 0 && failed != nil {
+	if len(r.members) == 0 && rep.Err != nil {
 		for i := range rep.Targets {
-			rep.Targets[i].Err, rep.Targets[i].ExitCode = r.refusalOf(rep.Targets[i].Host, failed), exitOf(err)
+			rep.Targets[i].Err, rep.Targets[i].ExitCode = r.refusalOf(rep.Targets[i].Host, rep.Err), exitOf(err)
 		}
 	}
+}
+
+// exitCode is the program's: by what ended the whole, by each target, and by
+// what could not be undone or ended. The latter two are the report's error
+// where it has none yet.
+func (r *run) exitCode(err error, left *sdk.Error) int {
+	rep := r.report
 	codes := []int{exitOf(err)}
 	for _, t := range rep.Targets {
 		codes = append(codes, t.ExitCode)
@@ -56,13 +76,7 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 			rep.Err = left
 		}
 	}
-	rep.ExitCode = worst(codes)
-	rep.Seconds = time.Since(rep.Began).Seconds()
-	if r.fleet != nil {
-		rep.Calls = r.fleet.Calls()
-	}
-	r.record(rep, left == nil)
-	return rep
+	return worst(codes)
 }
 
 // silent reports whether a host does not answer: waiting for it helps nobody.
