@@ -39,6 +39,7 @@ var Keys = []Key{
 	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},
 	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
 	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
+	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "180s", Help: "make a lost data link anew for this `TIME` before the target has failed"},
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
 	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "leave what a failed target has received in its .transferpy-ID directory"},
@@ -60,7 +61,7 @@ const codecHelp = "auto, zstd, minlz or none"
 
 // NotBuilt are flags of later versions, which are refused in words that say
 // so: nobody is to think that they were mistyped, or did something.
-var NotBuilt = []string{"compress-level", "limit-read", "nice", "retry-for", "slow-target", "target-path", "targets", "yes"}
+var NotBuilt = []string{"compress-level", "limit-read", "nice", "slow-target", "target-path", "targets", "yes"}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

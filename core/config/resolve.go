@@ -145,6 +145,7 @@ func (v *values) request(attended bool) transfer.Request {
 		StopSlave:      v.bool("stop_slave"),
 		Owner:          parsed(v, "owner", parseOwner),
 		LimitRate:      parsed(v, "limit_rate", fields.ParseSize),
+		RetryFor:       parsed(v, "retry_for", parseDuration),
 		ControlLostFor: parsed(v, "control_lost_for", parseDuration),
 		LinkTimeout:    parsed(v, "link_timeout", parseDuration),
 		KeepPartial:    v.bool("keep_partial"),

@@ -17,6 +17,7 @@ const (
 	defaultLease       = 5 * time.Minute
 	defaultHold        = time.Hour
 	defaultLinkTimeout = 30 * time.Second
+	defaultRetryFor    = 3 * time.Minute
 )
 
 // complete fills in defaults and refuses what cannot be meant.
@@ -38,6 +39,9 @@ func (q *Request) complete() error {
 	}
 	if q.LinkTimeout == 0 {
 		q.LinkTimeout = defaultLinkTimeout
+	}
+	if q.RetryFor == 0 {
+		q.RetryFor = defaultRetryFor
 	}
 	if len(q.Targets) == 0 {
 		return &sdk.Error{Kind: sdk.KindConfig, Message: "no target was named"}
@@ -84,7 +88,7 @@ func (r *run) settings() control.Settings {
 	return control.Settings{
 		Encrypt: r.req.Encrypt, Codec: codec, Verify: r.verify,
 		LimitRate: r.req.LimitRate, Owner: r.req.Owner,
-		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout,
+		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
 	}
 }
 

@@ -31,6 +31,7 @@ type Request struct {
 	Nice      bool                `json:"nice,omitempty"`
 
 	DataNetworks   []string      `json:"data_networks,omitempty"`
+	RetryFor       time.Duration `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes
 	ControlLostFor time.Duration `json:"control_lost_for"`
 	LinkTimeout    time.Duration `json:"link_timeout"`
 	KeepPartial    bool          `json:"keep_partial,omitempty"`

@@ -195,7 +195,7 @@ func TestCutForEver(t *testing.T) {
 	t.Parallel()
 	r := slowRig(t, 2)
 	r.sh(lab.Control, `printf 'Host *\n  ConnectTimeout 3\n  ServerAliveInterval 2\n  ServerAliveCountMax 3\n' >/root/.ssh/config`)
-	j := r.start(nil, append(slow, "--control-lost-for", "5s", "db1:/srv/data", "db2:/srv/in")...)
+	j := r.start(nil, append(slow, "--retry-for", "3s", "--control-lost-for", "5s", "db1:/srv/data", "db2:/srv/in")...)
 	j.moving("db2", "/srv/in")
 	if err := r.Cut("db2"); err != nil {
 		t.Fatal(err)
@@ -219,8 +219,8 @@ func TestCutForEver(t *testing.T) {
 	r.empty("db2")
 }
 
-// TestCutAndMended: a link that comes back within the patience of TCP and of
-// the links' heartbeats does no harm.
+// TestCutAndMended: a link that is away for longer than the links' heartbeats
+// are waited for, and comes back within --retry-for, does no harm.
 func TestCutAndMended(t *testing.T) {
 	t.Parallel()
 	r := slowRig(t, 2)
@@ -229,7 +229,7 @@ func TestCutAndMended(t *testing.T) {
 	if err := r.Cut("db2"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second) // how long the link is away
+	time.Sleep(8 * time.Second) // how long the link is away
 	if err := r.Mend("db2"); err != nil {
 		t.Fatal(err)
 	}
