@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -23,7 +24,7 @@ import (
 
 // patience bounds every wait for something that ought to happen. It only
 // matters when a test fails.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // slots keeps the tests from running more than two labs at once: the suite
 // is meant for machines with two processors.
@@ -142,7 +143,7 @@ func (j *job) waitFor(d time.Duration) result {
 	case <-time.After(d):
 		j.r.t.Fatalf("%q does not end\n%s", j.args, j.transcript())
 	}
-	return result{j.cmd.ProcessState.ExitCode(), j.stdout.String(), j.stderr.String()}
+	return result{exitCode(j.cmd.ProcessState), j.stdout.String(), j.stderr.String()}
 }
 
 func (j *job) ended() bool {
@@ -229,6 +230,16 @@ func (j *job) moving(host, dir string) {
 		}
 		return fmt.Errorf("nothing is staged in %s:%s\n%s", host, dir, j.transcript())
 	})
+}
+
+// exitCode is a program's exit code as a shell tells it: 128+n where signal n
+// killed it, which is what becomes of one that was hit before it could do
+// anything.
+func exitCode(s *os.ProcessState) int {
+	if w, ok := s.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return 128 + int(w.Signal())
+	}
+	return s.ExitCode()
 }
 
 // stagedBytes is what lies of the data in staging directories below dir, by
