@@ -27,9 +27,10 @@ type SinkOptions struct {
 // several goroutines at once, except that an entry's directory must have
 // been created before the entry is.
 //
-// Files stay closed to others (0600, directories 0700) until Finish gives
-// them their attributes; whoever is not root reads back before that, since a
-// mode may shut out the owner too.
+// Directories stay closed to others (0700) until Finish gives them their
+// attributes, and with them all that is in them; files are open to their owner
+// until then, since whoever is not root reads back before their modes may shut
+// out the owner too.
 type Sink struct {
 	fd    int
 	where sdk.Raw // for messages
@@ -108,7 +109,7 @@ func (k *Sink) create(parent int, name string, e *manifest.Entry) error {
 	case sdk.FileSymlink:
 		return unix.Symlinkat(string(e.Link), parent, name)
 	case sdk.FileRegular:
-		fd, err := createFile(parent, name)
+		fd, err := createFile(parent, name, e.Mode)
 		if err != nil {
 			return err
 		}
@@ -119,10 +120,12 @@ func (k *Sink) create(parent int, name string, e *manifest.Entry) error {
 	return unix.EOPNOTSUPP
 }
 
-// createFile makes a regular file, which nothing of that name may precede.
-func createFile(parent int, name string) (int, error) {
+// createFile makes a regular file, which nothing of that name may precede. It
+// has the permissions that it is to have, so that Finish rarely has to change
+// them; the closed directories above keep others out.
+func createFile(parent int, name string, mode uint32) (int, error) {
 	return retry(func() (int, error) {
-		return unix.Openat(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return unix.Openat(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode&0o777|0o600)
 	})
 }
 
@@ -136,7 +139,7 @@ func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
 	var fd int
 	err := k.in(e.Path, func(parent int, name string) error {
 		var err error
-		fd, err = createFile(parent, name)
+		fd, err = createFile(parent, name, e.Mode)
 		return err
 	})
 	if errors.Is(err, unix.EEXIST) {
