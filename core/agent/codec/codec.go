@@ -77,21 +77,8 @@ func ByID(id ID) (Codec, error) {
 	return nil, fmt.Errorf("codec id %d is not known to this agent", id)
 }
 
-// Compress encodes src with c and returns what a frame is to carry: the
-// encoded form in dst's memory if it saves at least 6 %, else src itself as
-// Stored. Less than 6 % costs the receiver more than the wire gains.
-func Compress(c Codec, dst, src []byte) (ID, []byte) {
-	if c.ID() == Stored || len(src) == 0 {
-		return Stored, src
-	}
-	out := c.Encode(dst, src)
-	if !Saves(len(src), len(out)) {
-		return Stored, src
-	}
-	return c.ID(), out
-}
-
-// Saves reports whether encoded bytes are at least 6 % fewer than raw ones.
+// Saves reports whether encoded bytes are at least 6 % fewer than raw ones: less
+// costs the receiver more than the wire gains.
 func Saves(raw, encoded int) bool { return encoded*100 <= raw*94 }
 
 // Decompress returns the rawLen bytes that payload stands for, in dst's
