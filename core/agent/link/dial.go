@@ -41,7 +41,7 @@ func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
 	h.V = helloVersion
 	if len(d.Addresses) == 0 {
 		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host, Message: "no address of the host can be used for data",
-			Hint: "set data_address or data_network for it"}
+			Hint: "does one of its addresses lie within --data-network?"}
 	}
 	since := time.Now() // every round since then was refused
 	for {
