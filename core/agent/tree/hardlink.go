@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,9 @@ func (k *Sink) Link(e, first *manifest.Entry) error {
 			return k.Create(e) // refused as its first was; counted
 		}
 	}
+	if errors.Is(err, unix.EMLINK) {
+		err = k.linkToCopy(e, first)
+	}
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EMLINK):
 		k.notes.add(noteHardLinks, e.Path)
@@ -46,6 +50,39 @@ func (k *Sink) Link(e, first *manifest.Entry) error {
 		}
 	}
 	return diskerr.New("cannot link", k.full(e.Path), err)
+}
+
+// maxCopies bounds what is remembered of files that have all the names they
+// can have; beyond it each name becomes a file of its own.
+const maxCopies = 10_000
+
+// copies are the files that took over when a file could have no more names:
+// for each such file the newest, as long as that has room for names.
+type copies struct {
+	mu     sync.Mutex
+	newest map[sdk.Raw]manifest.Entry
+	all    map[sdk.Raw]bool
+}
+
+// linkToCopy makes e a name of the newest copy of first; EMLINK says that e
+// must become the next one.
+func (k *Sink) linkToCopy(e, first *manifest.Entry) error {
+	c := &k.copies
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if newest, ok := c.newest[first.Path]; ok {
+		if err := k.link(e, &newest); !errors.Is(err, unix.EMLINK) {
+			return err
+		}
+	}
+	if len(c.all) < maxCopies {
+		if c.all == nil {
+			c.all, c.newest = make(map[sdk.Raw]bool), make(map[sdk.Raw]manifest.Entry)
+		}
+		c.newest[first.Path] = *e
+		c.all[e.Path] = true
+	}
+	return unix.EMLINK
 }
 
 func (k *Sink) link(e, first *manifest.Entry) error {
@@ -90,8 +127,12 @@ func (k *Sink) CopyApart(ctx context.Context, spool *manifest.Spool) error {
 		if err != nil {
 			return err
 		}
-		if same, err := k.linked(&e, &first); same || err != nil {
+		var st, of unix.Stat_t
+		if err := errors.Join(k.stat(e.Path, &st), k.stat(first.Path, &of)); err != nil {
 			return diskerr.New("cannot look at", k.full(e.Path), err)
+		}
+		if st.Dev == of.Dev && st.Ino == of.Ino || st.Nlink > 1 && !k.copies.all[e.Path] {
+			return nil // a name of the first, or of a copy, which is in the list itself
 		}
 		return k.copyContent(ctx, &e, &first)
 	})

@@ -16,11 +16,11 @@ const (
 	noteXattrsClosed = "extended attributes that the agent may not read are not copied"
 	noteXattrsLarge  = "extended attributes beyond 768 KiB on one file are not copied"
 	noteNoProc       = "extended attributes and ACLs are not preserved: /proc is not mounted"
-	noteLinksApart   = "hard links are copied as separate files: more than 2,000,000 files with several names were open at once"
+	noteLinksApart   = "hard links became files of their own: more than 2,000,000 files with several names were open at once"
 
 	noteFifos      = "fifos are not made: the file system does not allow it"
 	noteDevices    = "device nodes are not made: only root may, and not on every file system"
-	noteHardLinks  = "hard links are copied as separate files: the file system has none, or not so many for one file"
+	noteHardLinks  = "hard links became files of their own: the file system has none, or not so many for one file"
 	noteXattrs     = "extended attributes are not preserved: the file system or the agent's rights do not allow it"
 	noteACLs       = "ACLs are not preserved: the file system or the agent's rights do not allow it"
 	noteCaps       = "file capabilities are not preserved: only root may set them, and not on every file system"

@@ -46,6 +46,7 @@ type Sink struct {
 	unmade  atomic.Bool   // a fifo or a device node was refused
 	devices atomic.Bool   // device nodes were made
 	apart   atomic.Bool   // a hard link was refused
+	copies  copies
 	// noChmodAt is set when the kernel cannot change a mode without
 	// following a symlink (before 6.6).
 	noChmodAt atomic.Bool
