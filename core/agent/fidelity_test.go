@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 )
@@ -46,8 +48,15 @@ func TestFidelity(t *testing.T) {
 	treetest.Make(t, src)
 	want := treetest.Describe(t, src)
 	for name, change := range map[string]func(*control.Start){
-		"by number":   func(p *control.Start) { p.Settings.Owner = "numeric" },
-		"by name":     func(p *control.Start) { p.Settings.Codec = "zstd" },
+		"by number": func(p *control.Start) { p.Settings.Owner = "numeric" },
+		"by name":   func(p *control.Start) { p.Settings.Codec = "zstd" },
+		"inheriting": func(p *control.Start) { // what the target directory hands down must not show
+			dir := string(p.Members[1].Destination.Dir)
+			if err := errors.Join(os.Chmod(dir, 0o777|os.ModeSetgid),
+				unix.Setxattr(dir, "system.posix_acl_default", []byte(treetest.ACL(7, 7, 7, 7, 7)), 0)); err != nil {
+				panic(err)
+			}
+		},
 		"not checked": func(p *control.Start) { p.Settings.Verify = control.VerifyReceived },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,10 +4,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinked bounds the files with several names that a walk remembers: at
-// most 57 bytes each, so about 115 MB; a backup tree of that many files whose
-// other names all lie further on needs as much.
-const maxLinked = 2_000_000
+// maxLinked bounds the files with several names that a walk remembers. Each
+// takes about 80 bytes of the heap (measured, with what waits to be collected),
+// so all of them 120 MB: what an agent can spare of its 256 MiB beside the
+// buffers of the data path.
+const maxLinked = 1_500_000
 
 // links finds the names of one file. It remembers a file from its first name
 // to its last, so only those whose names are far from each other (or lie

@@ -16,7 +16,7 @@ const (
 	noteXattrsClosed = "extended attributes that the agent may not read are not copied"
 	noteXattrsLarge  = "extended attributes beyond 768 KiB on one file are not copied"
 	noteNoProc       = "extended attributes and ACLs are not preserved: /proc is not mounted"
-	noteLinksApart   = "hard links became files of their own: more than 2,000,000 files with several names were open at once"
+	noteLinksApart   = "hard links became files of their own: more than 1,500,000 files had names still to come"
 
 	noteFifos      = "fifos are not made: the file system does not allow it"
 	noteDevices    = "device nodes are not made: only root may, and not on every file system"
