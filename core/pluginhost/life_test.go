@@ -107,6 +107,37 @@ func TestCloseEndsAStart(t *testing.T) {
 	noneLeft(t, dir)
 }
 
+// TestDeadIsStartedAgain kills an executor between two calls: what is got
+// afterwards is a new process, configured like the first.
+func TestDeadIsStartedAgain(t *testing.T) {
+	dir := misbehave(t, "executor", "bad", "none")
+	h := New(Options{Dirs: []string{dir}})
+	defer h.Close()
+	ask := func() error {
+		e, _, err := h.Executor(t.Context(), "bad")
+		if err != nil {
+			return err
+		}
+		return e.Run(t.Context(), []string{"h1"}, sdk.Command{Argv: []sdk.Raw{"true"}}, func(sdk.Result) {})
+	}
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range processesOf(dir) {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := ask(); err != nil && !errors.Is(err, sdk.ErrCrashed) {
+		t.Errorf("the call in which its death is found: %v", err)
+	}
+	if err := ask(); err != nil {
+		t.Errorf("the call after that: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	noneLeft(t, dir)
+}
+
 // alive reports whether a process runs (and is no zombie).
 func alive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -83,8 +83,9 @@ func New(opt Options) *Host {
 }
 
 // Executor gives the executor of this name: found, verified, started,
-// described, its section checked, configured. A second call gives the same.
-// ctx bounds the start only. A mistake in the configuration is of KindConfig,
+// described, its section checked, configured. A second call gives the same,
+// as long as its process lives; one that has died is started again. ctx bounds
+// the start only. A mistake in the configuration is of KindConfig,
 // a plugin that nobody has of KindNotFound.
 func (h *Host) Executor(ctx context.Context, name string) (sdk.Executor, sdk.Description, error) {
 	return get(ctx, h, sdk.KindExecutor, name, (*wire.Client).Executor)
@@ -110,13 +111,20 @@ func get[T any](ctx context.Context, h *Host, kind sdk.Kind, name string, as fun
 	return t, p.Describe(), err
 }
 
-// configured gives the running plugin of a slot; the first call starts it.
+// configured gives the running plugin of a slot; the first call starts it, and
+// the first one after its death.
 func (h *Host) configured(ctx context.Context, kind sdk.Kind, name string) (*launch.Process, error) {
 	s := h.slot(kind, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != nil {
-		return s.proc, nil
+		select {
+		case <-s.proc.Exited():
+			s.proc.Stop() // it is gone; what belonged to it is not yet
+			s.proc = nil
+		default:
+			return s.proc, nil
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
