@@ -12,8 +12,13 @@ import (
 // What differs is never committed.
 func (r *run) compare(context.Context) error {
 	want := r.source().status.Root
+	missing := r.rootless()
 	for _, t := range r.targets() {
 		if t.failed() {
+			continue
+		}
+		if missing != nil {
+			r.failMember(t, missing)
 			continue
 		}
 		if err := compareRoots(r.verify, want, t.status.Root); err != nil {
@@ -21,6 +26,21 @@ func (r *run) compare(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rootless says why there is no digest of what was read, where the source was
+// lost before it could tell it: no copy is wrong then, only none is proven. It
+// is nil where nothing is to be compared or the source has had its say.
+func (r *run) rootless() *sdk.Error {
+	source := r.source()
+	if r.verify == control.VerifySigned || source.status.Root != "" || !source.failed() && source.status.Phase.AtLeast(control.PhaseVerified) {
+		return nil
+	}
+	why := &sdk.Error{Kind: sdk.KindTimeout, Message: source.Host + ": it was silent for too long", Hint: "see whether the host is up"}
+	if source.failed() {
+		why = source.err
+	}
+	return &sdk.Error{Kind: why.Kind, Message: "the source was lost before it told the digest of what it read: " + why.Error(), Hint: why.Hint}
 }
 
 func compareRoots(level control.VerifyLevel, source, target string) *sdk.Error {

@@ -103,6 +103,9 @@ func TestFailures(t *testing.T) {
 		{name: "silent for longer than it holds", prepare: func(tr *trial) {
 			tr.site.hosts["b"].down[control.VerbStart] = -1
 		}, exit: 75, exits: []int{0, 75}},
+		{name: "the source falls silent while targets verify", prepare: func(tr *trial) {
+			tr.site.hosts["src"].down[control.VerbStart], tr.site.hosts["src"].down[control.VerbStatus] = -1, -1
+		}, exit: 1, exits: []int{1, 1}},
 		{name: "silent, and given up by the source", prepare: func(tr *trial) {
 			tr.req.ControlLostFor = 24 * time.Hour
 			tr.site.hosts["b"].down[control.VerbStart], tr.site.hosts["b"].down[control.VerbStatus] = -1, -1
