@@ -33,7 +33,6 @@ const (
 	ExtentLen  = 24
 	MaxExtents = 4096
 	MaxPayload = 2 << 20 // as sent, and decoded
-	MaxWire    = HeaderLen + MaxExtents*ExtentLen + MaxPayload
 )
 
 // Type is a frame's type.

@@ -68,8 +68,8 @@ const (
 	small = 32 << 10
 )
 
-// Hold adds n holds.
-func (b *Buffer) Hold(n int) { b.holds.Add(int32(n)) }
+// Hold adds a hold.
+func (b *Buffer) Hold() { b.holds.Add(1) }
 
 // Release gives one hold back; after the last one nobody may touch B.
 func (b *Buffer) Release() {

@@ -18,7 +18,7 @@ type Packet struct {
 // Hold adds a hold on the buffer, if the frame lies in one.
 func (p Packet) Hold() {
 	if p.Buffer != nil {
-		p.Buffer.Hold(1)
+		p.Buffer.Hold()
 	}
 }
 
@@ -57,15 +57,12 @@ func (r *Ring) Tap() *Tap {
 func (r *Ring) Put(p Packet) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.taps) == 0 {
-		p.Buffer.Release()
-		return
-	}
-	p.Buffer.Hold(len(r.taps) - 1)
 	for _, t := range r.taps {
+		p.Hold()
 		t.queue = append(t.queue, p)
 		t.wake()
 	}
+	p.Release()
 }
 
 // Close ends the ring: taps get what is queued and then err, or io.EOF for
@@ -138,7 +135,7 @@ func (t *Tap) Leave() {
 		}
 	}
 	for _, p := range t.queue {
-		p.Buffer.Release()
+		p.Release()
 	}
 	t.queue = nil
 }
