@@ -8,8 +8,8 @@
 // Each suite speaks with the plugin over real gRPC, in the test's own process,
 // and makes every call twice, since the core may have to repeat any of them.
 // Given what Binary returns, it speaks with the plugin's built program instead.
-// The suites run commands on the hosts that they are given; those need sh,
-// cat, head, printf, sleep, kill and rm.
+// The suites run commands on the hosts that they are given; those need sh
+// and what POSIX has: cat, cut, head, kill, ls, printf, rm, sleep, test, tr.
 package plugintest
 
 import (
