@@ -36,7 +36,7 @@ func newRig(t *testing.T, source string, targets int, change func(*control.Start
 		Read:  sdk.Stage{Builtin: sdk.BuiltinTree, Path: sdk.Raw(source)},
 		Write: sdk.Stage{Builtin: sdk.BuiltinTree},
 		Settings: control.Settings{Encrypt: true, Codec: "none", Verify: control.VerifyReadBack,
-			LinkTimeout: 10 * time.Second, RetryFor: time.Second},
+			LinkTimeout: 10 * time.Second, RetryFor: 4 * time.Second},
 	}}
 	for i := range targets + 1 {
 		m := control.Member{Name: "source", Host: "host-0"}

@@ -27,18 +27,11 @@ type meter struct {
 	failed   []control.PeerError // of the source: the targets that it gave up
 }
 
-// order of the phases; PhaseFailed and PhaseEnded are final.
-var order = map[control.Phase]int{
-	control.PhasePrepared: 0, control.PhaseLinking: 1, control.PhaseReady: 2, control.PhaseMoving: 3,
-	control.PhaseReadDone: 4, control.PhaseVerifying: 5, control.PhaseVerified: 6, control.PhaseCommitted: 7,
-	control.PhaseFailed: 8, control.PhaseEnded: 9,
-}
-
 // enter moves to a later phase; an earlier one is ignored. It reports whether
 // it moved.
 func (m *meter) enter(p control.Phase) bool {
 	m.mu.Lock()
-	ok := order[p] > order[m.phase]
+	ok := !m.phase.AtLeast(p)
 	if ok {
 		m.phase = p
 	}
@@ -53,7 +46,7 @@ func (m *meter) enter(p control.Phase) bool {
 // was committed.
 func (m *meter) fail(err *sdk.Error) bool {
 	m.mu.Lock()
-	ok := order[m.phase] < order[control.PhaseCommitted]
+	ok := !m.phase.AtLeast(control.PhaseCommitted)
 	if ok {
 		m.phase, m.err = control.PhaseFailed, err
 	}

@@ -54,7 +54,7 @@ func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) erro
 	err := t.work(ctx, local)
 	local.Leave()
 	if err != nil {
-		err = t.fail(because(ctx, err), nil) // the source is to know now, not when the others are served
+		err = t.fail(because(ctx, err)) // the source is to know now, not when the others are served
 	}
 	wg.Wait()
 	return err

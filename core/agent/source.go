@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -33,19 +31,11 @@ type source struct {
 	meter *meter
 	begun <-chan struct{} // closed when the mode's Begin has ended
 
-	mu      sync.Mutex
-	peers   []*peer // one for each target, in the order of the chain
-	changed chan struct{}
-}
+	life *life
 
-// peer is what the source knows of one target.
-type peer struct {
-	member control.Member
-	conn   *link.Conn // notes; nil until linked
-	ready  bool
-	needed bool // its need-list has come, and it was empty
-	phase  control.Phase
-	err    *sdk.Error
+	mu      sync.Mutex
+	peers   []*peer       // one for each target, in the order of the chain
+	changed chan struct{} // something about a peer has
 }
 
 func newSource(j *Job, c *chain) *source {
@@ -61,11 +51,10 @@ func newSource(j *Job, c *chain) *source {
 // need-lists, wait until every target is settled.
 func (s *source) run(ctx context.Context) error {
 	s.meter.enter(control.PhaseLinking)
-	notes, notesCtx := errgroup.WithContext(ctx)
-	defer notes.Wait()
-	ctx, cancel := context.WithCancelCause(notesCtx)
-	defer cancel(errEnded)
-	data, err := s.linkUp(ctx, notes)
+	s.life = newLife(ctx)
+	defer s.life.end()
+	ctx = s.life.ctx
+	data, err := s.linkUp(ctx)
 	if err != nil {
 		return s.fail(err)
 	}
@@ -93,62 +82,6 @@ func (s *source) run(ctx context.Context) error {
 	return nil
 }
 
-// linkUp dials every target's notes and the chain's first link, and waits
-// until all links of all targets are proven.
-func (s *source) linkUp(ctx context.Context, notes *errgroup.Group) (*link.Conn, error) {
-	within, cancel := context.WithTimeout(ctx, s.chain.plan.Settings.LinkTimeout)
-	defer cancel()
-	out, err := s.job.dialNext(within, s.chain, 0)
-	if err != nil {
-		return nil, err
-	}
-	s.meter.set(func(m *meter) { m.peer = out.Address })
-	dials, within := errgroup.WithContext(within)
-	dials.SetLimit(64)
-	for _, p := range s.peers {
-		dials.Go(func() error {
-			conn, err := s.chain.dialer(within, s.job.cfg.Identity, p.member).Dial(within,
-				s.job.hello(s.meter.name, p.member.Name, link.PurposeNotes, false))
-			if err != nil {
-				return err
-			}
-			s.set(func() { p.conn = conn })
-			notes.Go(func() error { s.listen(ctx, p, conn); return nil })
-			return nil
-		})
-	}
-	if err := dials.Wait(); err != nil {
-		out.Close()
-		return nil, err
-	}
-	err = s.await(ctx, s.chain.plan.Settings.LinkTimeout, func(p *peer) bool { return p.ready || p.err != nil })
-	if err == nil {
-		err = s.firstError()
-	}
-	if err != nil {
-		out.Close()
-		return nil, err
-	}
-	s.meter.enter(control.PhaseReady)
-	return out, nil
-}
-
-// firstError is the first target's failure: before anything was read, one
-// target that cannot take part refuses the whole.
-func (s *source) firstError() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.peers {
-		if p.err != nil {
-			e := *p.err
-			e.Host = s.chain.plan.Members[0].Host // it is the source that gives up
-			e.Message = fmt.Sprintf("%s on %s failed: %s", p.member.Name, p.member.Host, e.Message)
-			return &e
-		}
-	}
-	return nil
-}
-
 // awaitBegin waits until data may flow.
 func (s *source) awaitBegin(ctx context.Context) error {
 	if !s.chain.plan.Begins {
@@ -160,99 +93,6 @@ func (s *source) awaitBegin(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-// listen takes a target's notes. A connection that ends before the target is
-// settled is made anew for as long as a peer may stay away.
-func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
-	for {
-		err := exchange(ctx, conn, func(n note) {
-			switch n.Type {
-			case noteReady:
-				s.set(func() { p.ready = true })
-			case noteNeed:
-				s.set(func() { s.need(p, n) })
-			case noteVerified:
-				s.set(func() { p.phase = control.PhaseVerified })
-			case noteFailed:
-				s.set(func() { p.failed(n.Error) })
-				s.wakeAll()
-			}
-		})
-		if ctx.Err() != nil || s.isSettled(p) {
-			return
-		}
-		if conn, err = s.redial(ctx, p, err); err != nil {
-			s.set(func() { p.failed(sdk.AsError(err)) })
-			s.wakeAll()
-			return
-		}
-	}
-}
-
-func (s *source) isSettled(p *peer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return p.phase == control.PhaseVerified || p.err != nil
-}
-
-// redial makes a target's notes anew, and repeats on them what the target may
-// have missed.
-func (s *source) redial(ctx context.Context, p *peer, why error) (*link.Conn, error) {
-	retry := s.chain.plan.Settings.RetryFor
-	ctx, cancel := context.WithTimeout(ctx, retry)
-	defer cancel()
-	s.job.cfg.Log.Warn("notes lost, dialling again", "to", p.member.Name, "error", why)
-	d := s.chain.dialer(ctx, s.job.cfg.Identity, p.member)
-	d.Refused = refusedFor
-	conn, err := d.Dial(ctx, s.job.hello(s.meter.name, p.member.Name, link.PurposeNotes, false))
-	if err != nil {
-		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: p.member.Host,
-			Message: fmt.Sprintf("the link to the source was lost (%v), and could not be made again within %s: %v", why, retry, err),
-			Hint:    "see whether the host and its agent live, then run the transfer again"}
-	}
-	s.set(func() { p.conn = conn })
-	for _, n := range s.told() {
-		if conn.WriteMessage(n) != nil {
-			break // its reader sees why
-		}
-	}
-	return conn, nil
-}
-
-// told is what every target should know by now.
-func (s *source) told() []note {
-	var notes []note
-	if s.job.Flowing() {
-		notes = append(notes, note{Type: noteBegin})
-	}
-	if s.job.SourceDone() {
-		notes = append(notes, note{Type: noteSourceDone})
-	}
-	return notes
-}
-
-func (p *peer) failed(err *sdk.Error) {
-	if p.err == nil {
-		if err == nil {
-			err = &sdk.Error{Kind: sdk.KindInternal, Host: p.member.Host, Message: "failed without a reason"}
-		}
-		p.err, p.phase = err, control.PhaseFailed
-	}
-}
-
-// need takes a need-list. One that is not empty is not served yet: the target
-// fails, saying what it lacks.
-func (s *source) need(p *peer, n note) {
-	if len(n.Need) == 0 {
-		p.needed = true
-		return
-	}
-	p.failed(&sdk.Error{Kind: sdk.KindIntegrity, Host: p.member.Host,
-		Message: fmt.Sprintf("%d ranges of the data did not arrive", len(n.Need)), Hint: "run the transfer again"})
-	if p.conn != nil {
-		_ = p.conn.WriteMessage(note{Type: noteFailed, Error: p.err})
 	}
 }
 
@@ -366,84 +206,6 @@ func (s *source) newSender(out *outgoing, spool *manifest.Spool, in *input) *sen
 		send.limit = frame.OrderedSegmentBytes
 	}
 	return send
-}
-
-// broadcast sends a note to all targets that can still be reached.
-func (s *source) broadcast(n note) {
-	s.mu.Lock()
-	var conns []*link.Conn
-	for _, p := range s.peers {
-		if p.conn != nil && p.err == nil {
-			conns = append(conns, p.conn)
-		}
-	}
-	s.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, c := range conns {
-		wg.Go(func() { _ = c.WriteMessage(n) }) // a lost peer is seen by its reader
-	}
-	wg.Wait()
-}
-
-// wakeAll makes all agents answer their waiting controller.
-func (s *source) wakeAll() {
-	s.broadcast(note{Type: noteWake})
-	s.job.cfg.Changed()
-}
-
-// set changes what is known of the peers.
-func (s *source) set(change func()) {
-	s.mu.Lock()
-	change()
-	var failed []control.PeerError
-	for _, p := range s.peers {
-		if p.err != nil {
-			failed = append(failed, control.PeerError{Name: p.member.Name, Error: p.err})
-		}
-	}
-	s.mu.Unlock()
-	s.meter.set(func(m *meter) { m.failed = failed })
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// await waits until every peer is as wanted; limit 0: as long as ctx allows.
-// The heartbeats see to it that a dead peer is known as failed.
-func (s *source) await(ctx context.Context, limit time.Duration, ok func(*peer) bool) error {
-	var timeout <-chan time.Time
-	if limit > 0 {
-		timer := time.NewTimer(limit)
-		defer timer.Stop()
-		timeout = timer.C
-	}
-	for {
-		missing := s.missing(ok)
-		if missing == nil {
-			return nil
-		}
-		select {
-		case <-s.changed:
-		case <-timeout:
-			return &sdk.Error{Kind: sdk.KindTimeout, Host: missing.Host,
-				Message: fmt.Sprintf("the links of %s were not all proven within %s", missing.Name, limit),
-				Hint:    "see whether its predecessors in the chain may reach it"}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (s *source) missing(ok func(*peer) bool) *control.Member {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.peers {
-		if !ok(p) {
-			return &p.member
-		}
-	}
-	return nil
 }
 
 // fail records the source's failure and tells the targets.

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/link"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// peer is what the source knows of one target.
+type peer struct {
+	member control.Member
+	conn   *link.Conn // notes; nil until linked
+	ready  bool
+	needed bool // its need-list has come, and it was empty
+	phase  control.Phase
+	err    *sdk.Error
+}
+
+func (p *peer) failed(err *sdk.Error) {
+	if p.err == nil {
+		if err == nil {
+			err = &sdk.Error{Kind: sdk.KindInternal, Host: p.member.Host, Message: "failed without a reason"}
+		}
+		p.err, p.phase = err, control.PhaseFailed
+	}
+}
+
+func (s *source) isSettled(p *peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p.phase == control.PhaseVerified || p.err != nil
+}
+
+// need takes a need-list. One that is not empty is not served yet: the target
+// fails, saying what it lacks.
+func (s *source) need(p *peer, n note) {
+	if len(n.Need) == 0 {
+		p.needed = true
+		return
+	}
+	p.failed(&sdk.Error{Kind: sdk.KindIntegrity, Host: p.member.Host,
+		Message: fmt.Sprintf("%d ranges of the data did not arrive", len(n.Need)), Hint: "run the transfer again"})
+	if p.conn != nil {
+		_ = p.conn.WriteMessage(note{Type: noteFailed, Error: p.err})
+	}
+}
+
+// firstError is the first target's failure: before anything was read, one
+// target that cannot take part refuses the whole.
+func (s *source) firstError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.peers {
+		if p.err != nil {
+			e := *p.err
+			e.Host = s.chain.plan.Members[0].Host // it is the source that gives up
+			e.Message = fmt.Sprintf("%s on %s failed: %s", p.member.Name, p.member.Host, e.Message)
+			return &e
+		}
+	}
+	return nil
+}
+
+// set changes what is known of the peers. When all have failed there is nobody
+// left to read for.
+func (s *source) set(change func()) {
+	s.mu.Lock()
+	change()
+	var failed []control.PeerError
+	for _, p := range s.peers {
+		if p.err != nil {
+			failed = append(failed, control.PeerError{Name: p.member.Name, Error: p.err})
+		}
+	}
+	s.mu.Unlock()
+	s.meter.set(func(m *meter) { m.failed = failed })
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	if len(failed) == len(s.peers) {
+		s.life.cancel(s.firstError())
+	}
+}
+
+// await waits until every peer is as wanted; limit 0: as long as ctx allows.
+// The heartbeats see to it that a dead peer is known as failed.
+func (s *source) await(ctx context.Context, limit time.Duration, ok func(*peer) bool) error {
+	var timeout <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	for {
+		missing := s.missing(ok)
+		if missing == nil {
+			return nil
+		}
+		select {
+		case <-s.changed:
+		case <-timeout:
+			return &sdk.Error{Kind: sdk.KindTimeout, Host: missing.Host,
+				Message: fmt.Sprintf("the links of %s were not all proven within %s", missing.Name, limit),
+				Hint:    "see whether its predecessors in the chain may reach it"}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *source) missing(ok func(*peer) bool) *control.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.peers {
+		if !ok(p) {
+			return &p.member
+		}
+	}
+	return nil
+}
+
+// broadcast sends a note to all targets that can still be reached.
+func (s *source) broadcast(n note) {
+	s.mu.Lock()
+	var conns []*link.Conn
+	for _, p := range s.peers {
+		if p.conn != nil && p.err == nil {
+			conns = append(conns, p.conn)
+		}
+	}
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Go(func() { _ = c.WriteMessage(n) }) // a lost peer is seen by its reader
+	}
+	wg.Wait()
+}
+
+// wakeAll makes all agents answer their waiting controller.
+func (s *source) wakeAll() {
+	s.broadcast(note{Type: noteWake})
+	s.job.cfg.Changed()
+}
