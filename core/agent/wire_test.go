@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/frame"
@@ -125,8 +126,13 @@ func TestTamperedWire(t *testing.T) {
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
+			wantCut := name == "cut before the end" || name == "the last signature missing"
 			r := newRig(t, src, 2, func(p *control.Start) {
 				p.Settings.Encrypt, p.Settings.Verify = false, control.VerifySigned
+				p.Settings.RetryFor = time.Minute // the target is to say what is wrong first
+				if wantCut {
+					p.Settings.RetryFor = time.Second // it will be cut again and again
+				}
 				p.Members[1].Port = tamper(t, p.Members[1].Port, change)
 			})
 			r.start()
@@ -137,7 +143,6 @@ func TestTamperedWire(t *testing.T) {
 					t.Fatalf("%s took it: %+v", n, m)
 				}
 				t.Log(m.Error)
-				wantCut := name == "cut before the end" || name == "the last signature missing"
 				if n == "target-1" && !wantCut && m.Error.Kind != sdk.KindIntegrity {
 					t.Errorf("kind %q, want integrity", m.Error.Kind)
 				}
