@@ -35,6 +35,9 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "  warning: %s (%d times, first %s)\n", printable(warning.What), warning.Count, warning.Example.Display())
 	}
+	if r.Manifest != "" {
+		fmt.Fprintf(w, "  manifest: %s\n", printable(r.Manifest))
+	}
 	if r.ExitCode != transfer.ExitOK {
 		fmt.Fprintf(w, "exit code %d\n", r.ExitCode)
 	}
@@ -91,6 +94,7 @@ type doneJSON struct {
 	Source   endJSON           `json:"source"`
 	Targets  []targetJSON      `json:"targets"`
 	Warnings []control.Warning `json:"warnings,omitempty"`
+	Manifest sdk.Raw           `json:"manifest,omitempty"`
 	Error    *sdk.Error        `json:"error,omitempty"`
 }
 
@@ -117,7 +121,7 @@ type targetJSON struct {
 func doneLine(r *transfer.Report) doneJSON {
 	d := doneJSON{V: 1, Event: string(transfer.EventDone), Time: time.Now(), Transfer: r.Transfer, ExitCode: r.ExitCode,
 		Seconds: r.Seconds, Calls: r.Calls, Source: endJSON{r.Source.Host, r.Source.Path},
-		Targets: []targetJSON{}, Warnings: r.Warnings, Error: r.Err}
+		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Error: r.Err}
 	for _, t := range r.Targets {
 		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Verified, t.Err})
 	}

@@ -68,7 +68,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 		return a.transfer(cmd.Context(), flags, args)
 	}
-	root.AddCommand(newList(a), newCleanup(a), newExec(a), newPlugin(a), newVersion(a))
+	root.AddCommand(newList(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}

@@ -46,6 +46,7 @@ var Keys = []Key{
 	{Name: "plugin_shadow", Type: sdk.TypeBool, Default: "no"},
 	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
 
+	{Name: "manifest", Flag: "manifest", Type: sdk.TypeString, Only: true, Help: "write the list of what was copied to `FILE`, which must not exist; transferpy verify checks a copy against it"},
 	{Name: "force_live", Flag: "force-live", Type: sdk.TypeBool, Only: true, Help: "read a source that looks as if it were in use"},
 	{Name: "reason", Flag: "reason", Type: sdk.TypeString, Only: true, Help: "`TEXT` that is noted in the journal"},
 	{Name: "dry_run", Flag: "dry-run", Type: sdk.TypeBool, Only: true, Help: "look and plan, change nothing; with --verbose every command and path"},

@@ -152,6 +152,7 @@ func (v *values) request(attended bool) transfer.Request {
 		ForceLive:      v.bool("force_live"),
 		DryRun:         v.bool("dry_run"),
 		Reason:         v.get("reason").text,
+		Manifest:       parsed(v, "manifest", parseFile),
 	}
 	if r.ControlLostFor == 0 {
 		r.ControlLostFor = hold

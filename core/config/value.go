@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,4 +104,13 @@ func unknown(where, what, word string, names []string) *sdk.Error {
 		e.Hint = "known: " + strings.Join(sorted, ", ")
 	}
 	return e
+}
+
+// parseFile makes a file's name absolute: the request is stored, and read
+// again from another directory.
+func parseFile(text string) (string, error) {
+	if text == "" || strings.IndexByte(text, 0) >= 0 {
+		return "", errors.New("a file's name is needed")
+	}
+	return filepath.Abs(text)
 }

@@ -68,6 +68,7 @@ type Report struct {
 	Source   Endpoint
 	Targets  []TargetReport
 	Warnings []control.Warning
+	Manifest string     // the file that --manifest asked for, once it is written
 	Calls    int        // executor calls made
 	Err      *sdk.Error // what refused or failed the whole
 }

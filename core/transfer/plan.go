@@ -38,6 +38,9 @@ func (r *run) checkPlan() error {
 	if (p.Read.Builtin == sdk.BuiltinTree) != (p.Write.Builtin == sdk.BuiltinTree) {
 		return r.badPlan("a tree is read or written by the other end as a stream")
 	}
+	if r.req.Manifest != "" && p.Read.Builtin != sdk.BuiltinTree {
+		return &sdk.Error{Kind: sdk.KindUnsupported, Message: fmt.Sprintf("mode %s reads a stream, of which there is no list of files", r.req.Mode), Hint: "leave out --manifest"}
+	}
 	verify, err := r.verifyLevel()
 	if err != nil {
 		return err

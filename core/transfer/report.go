@@ -30,6 +30,7 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	rep := r.report
 	rep.Err = failed
 	r.reportMembers(err)
+	r.settleManifest()
 	rep.ExitCode = r.exitCode(err, left)
 	rep.Seconds = time.Since(rep.Began).Seconds()
 	if r.fleet != nil {
@@ -55,9 +56,9 @@ func (r *run) reportMembers(err error) {
 	}
 }
 
-// exitCode is the program's: by what ended the whole, by each target, and by
-// what could not be undone or ended. The latter two are the report's error
-// where it has none yet.
+// exitCode is the program's: by what ended the whole, by each target, by what
+// could not be undone or ended, and by a manifest that could not be written.
+// The latter three are the report's error where it has none yet.
 func (r *run) exitCode(err error, left *sdk.Error) int {
 	rep := r.report
 	codes := []int{exitOf(err)}
@@ -74,6 +75,12 @@ func (r *run) exitCode(err error, left *sdk.Error) int {
 		codes = append(codes, ExitFailed)
 		if rep.Err == nil {
 			rep.Err = left
+		}
+	}
+	if r.manifestErr != nil {
+		codes = append(codes, ExitFailed)
+		if rep.Err == nil {
+			rep.Err = r.manifestErr
 		}
 	}
 	return worst(codes)

@@ -38,6 +38,9 @@ type Request struct {
 	ForceLive      bool          `json:"force_live,omitempty"`
 	DryRun         bool          `json:"dry_run,omitempty"`
 	Reason         string        `json:"reason,omitempty"`
+	// Manifest is a file, absolute, to be made on the control host: the list
+	// of what was copied.
+	Manifest string `json:"manifest,omitempty"`
 
 	// PluginConfig is what the plugins were configured with, by
 	// "KIND/NAME": raw text values, secrets as references only.

@@ -34,6 +34,7 @@ var phases = []phase{
 	{"begin", (*run).begin, func(r *run) bool { return r.dry() || !r.plan.Begins }},
 	{"move", (*run).move, (*run).dry},
 	{"compare", (*run).compare, (*run).dry},
+	{"manifest", (*run).fetchManifest, func(r *run) bool { return r.dry() || r.manifest == nil || !r.anyGood() }},
 	{"commit", (*run).commit, (*run).dry},
 	{"finish", (*run).finish, func(r *run) bool { return r.dry() || !r.plan.Finishes }},
 }
@@ -62,6 +63,9 @@ type run struct {
 
 	agents  map[string]*agent // by host name; several names may lead to one
 	members []*member         // the source first
+
+	manifest    *newFile   // what --manifest asks for; nil: nothing
+	manifestErr *sdk.Error // why there will be none
 
 	refusals   []*sdk.Error // why the run was refused
 	holes      []sdk.Hole   // what the firewall has opened, without expiry
@@ -111,6 +115,9 @@ func (r *run) open(ctx context.Context) error {
 	if r.clock, err = timings(r.req); err != nil {
 		return &refusal{ExitUsage, err}
 	}
+	if err := r.openManifest(); err != nil {
+		return &refusal{ExitRefused, err}
+	}
 	r.transfer = r.req.transfer(r.id)
 	if err := r.startPlugins(ctx); err != nil {
 		return &refusal{ExitRefused, err}
@@ -137,8 +144,12 @@ func (r *run) drive(ctx context.Context) error {
 
 func (r *run) dry() bool { return r.req.DryRun }
 
-// close releases the journal's lock.
+// close releases the journal's lock, and removes a manifest that was not
+// published.
 func (r *run) close() {
+	if r.manifest != nil {
+		r.manifest.discard()
+	}
 	if r.journal != nil {
 		r.journal.Close()
 	}

@@ -34,6 +34,9 @@ const (
 	VerbCommit  Verb = "commit"  // publish what is verified; then as status
 	VerbStop    Verb = "stop"    // undo what is due and end
 	VerbRecover Verb = "recover" // after a crash: roll forward what was committed, undo the rest
+
+	VerbManifest Verb = "manifest" // a piece of what was read, from the source's agent
+	VerbVerify   Verb = "verify"   // check a directory against a manifest
 )
 
 // Request is what the controller sends.
@@ -46,7 +49,8 @@ type Request struct {
 	// before and does nothing again.
 	Call string `json:"call"`
 	// Wait is how long the answer may take when there is nothing new to
-	// tell (start, do, status, begin, commit, stop). 0: answer at once.
+	// tell (start, do, status, begin, commit, stop, manifest, verify). 0:
+	// answer at once.
 	Wait time.Duration `json:"wait,omitempty"`
 	// Until, with Wait, makes the answer wait for this phase instead of for
 	// any change: it comes when each member of the agent is at least that
@@ -65,6 +69,9 @@ type Request struct {
 	Commit  *Commit  `json:"commit,omitempty"`
 	Stop    *Stop    `json:"stop,omitempty"`
 	Recover *Recover `json:"recover,omitempty"`
+
+	Manifest *Manifest `json:"manifest,omitempty"`
+	Verify   *Verify   `json:"verify,omitempty"`
 }
 
 // Reply is what one invocation of transferpy-agent prints.
@@ -83,8 +90,11 @@ type Answer struct {
 	Ready  *Ready     `json:"ready,omitempty"`  // prepare
 	Status *Status    `json:"status,omitempty"` // start, status, begin, commit, stop, recover
 	Done   []DoResult `json:"done,omitempty"`   // do
-	// Running says that a do is not finished; ask again with the same Call.
-	Running bool `json:"running,omitempty"`
+	// Running says that a do, a manifest or a verify is not finished; ask
+	// again with the same Call.
+	Running  bool      `json:"running,omitempty"`
+	Piece    *Piece    `json:"piece,omitempty"`    // manifest
+	Verified *Verified `json:"verified,omitempty"` // verify
 	// Gone says that the agent's process has died; what it left is undone by
 	// recover.
 	Gone  bool       `json:"gone,omitempty"`
@@ -132,6 +142,9 @@ type Prepare struct {
 	Lease time.Duration `json:"lease"`          // before data flows: unasked for so long, the agent undoes and ends
 	Hold  time.Duration `json:"hold"`           // --control-lost-for, from when data flows
 	Nice  bool          `json:"nice,omitempty"` // lower the CPU and I/O priority of the agent and of what it starts
+	// Alone says that the agent takes part in no transfer: it listens where
+	// nobody else can reach it, on any port.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // The ports tried when none is asked for.

@@ -40,6 +40,12 @@ func (a *Answer) validate(c *check) {
 	if a.Status != nil {
 		a.Status.validate(c)
 	}
+	if a.Piece != nil {
+		a.Piece.validate(c)
+	}
+	if a.Verified != nil {
+		a.Verified.validate(c)
+	}
 	doResults(c, a.Done)
 	c.fault(a.Error)
 }

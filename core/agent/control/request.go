@@ -34,7 +34,7 @@ func (q *Request) validateParts(c *check) {
 	parts := map[Verb]bool{
 		VerbProbe: q.Probe != nil, VerbPrepare: q.Prepare != nil, VerbStart: q.Start != nil,
 		VerbDo: q.Do != nil, VerbCommit: q.Commit != nil, VerbStop: q.Stop != nil,
-		VerbRecover: q.Recover != nil,
+		VerbRecover: q.Recover != nil, VerbManifest: q.Manifest != nil, VerbVerify: q.Verify != nil,
 	}
 	has, takesPart := parts[q.Verb]
 	c.that(takesPart || q.Verb == VerbStatus || q.Verb == VerbBegin, "unknown verb %.80q", q.Verb)
@@ -59,6 +59,10 @@ func (q *Request) validateParts(c *check) {
 		for _, name := range q.Commit.Members {
 			c.id("a member", name)
 		}
+	case VerbManifest:
+		q.Manifest.validate(c)
+	case VerbVerify:
+		q.Verify.validate(c)
 	}
 }
 
@@ -91,6 +95,7 @@ func (p *Prepare) validate(c *check) {
 	c.that(p.Hold > 0, "an agent without a hold")
 	c.duration("the lease", p.Lease, maxLease)
 	c.duration("the hold", p.Hold, maxHold)
+	c.that(!p.Alone || p.Port == 0, "a port for an agent that nobody is to reach")
 }
 
 func (d *Do) validate(c *check) {

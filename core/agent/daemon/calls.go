@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
@@ -20,7 +21,10 @@ type call struct {
 	finished chan struct{} // closed when the action has ended; the rest is set then
 	err      *sdk.Error
 	done     []control.DoResult
-	ends     bool // the action has asked the agent to end
+	piece    *control.Piece
+	verified *control.Verified
+	checked  atomic.Int64 // bytes that a verify has read so far
+	ends     bool         // the action has asked the agent to end
 }
 
 func (c *call) finish(err *sdk.Error) {
@@ -40,11 +44,11 @@ func (c *call) isFinished() bool {
 // calls remembers the last calls, the oldest first. Its owner locks it.
 type calls struct{ list []*call }
 
-// take finds the call, or notes a new one. A status does nothing, so each is
-// new.
+// take finds the call, or notes a new one. A status and a manifest change
+// nothing, so each is new.
 func (l *calls) take(id string, verb control.Verb) (c *call, isNew bool, err error) {
 	c = &call{id: id, verb: verb, finished: make(chan struct{})}
-	if verb == control.VerbStatus {
+	if verb == control.VerbStatus || verb == control.VerbManifest {
 		return c, true, nil
 	}
 	for _, old := range l.list {

@@ -70,7 +70,7 @@ func (d *delivery) wake() { d.once.Do(func() { close(d.nudge) }) }
 // are when each has work of its own to finish.
 func (d *delivery) wakes(a *control.Answer) bool {
 	switch d.request.Verb {
-	case control.VerbDo, control.VerbCommit, control.VerbStop:
+	case control.VerbDo, control.VerbCommit, control.VerbStop, control.VerbManifest, control.VerbVerify:
 		return false
 	}
 	if a.Gone {

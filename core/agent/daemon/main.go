@@ -28,6 +28,7 @@ const serveVerb = "serve"
 var verbs = []control.Verb{
 	control.VerbProbe, control.VerbPrepare, control.VerbStart, control.VerbDo, control.VerbStatus,
 	control.VerbBegin, control.VerbCommit, control.VerbStop, control.VerbRecover,
+	control.VerbManifest, control.VerbVerify,
 }
 
 // Main runs one invocation of transferpy-agent and returns its exit code: 0

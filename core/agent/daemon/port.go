@@ -41,6 +41,16 @@ func listenData(ctx context.Context, port int) (net.Listener, int, error) {
 		Hint:    "choose one with --port"}
 }
 
+// listenAlone binds any port where nobody else can reach it.
+func listenAlone(ctx context.Context, _ int) (net.Listener, int, error) {
+	var config net.ListenConfig
+	ln, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, 0, fmt.Errorf("listen on the loopback address: %w", err)
+	}
+	return ln, ln.Addr().(*net.TCPAddr).Port, nil
+}
+
 // holder names the process that listens on a port, as far as we may see it.
 func holder(port int) string {
 	inodes := map[string]bool{}

@@ -79,7 +79,7 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 			files.close()
 		}
 	}()
-	listener, ready, err := offer(ctx, config.Prepare.Port)
+	listener, ready, err := offer(ctx, &config.Prepare)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ type offered struct {
 }
 
 // offer makes the key and binds the port.
-func offer(ctx context.Context, port int) (net.Listener, *offered, error) {
+func offer(ctx context.Context, p *control.Prepare) (net.Listener, *offered, error) {
 	identity, err := link.NewIdentity()
 	if err != nil {
 		return nil, nil, err
@@ -112,7 +112,11 @@ func offer(ctx context.Context, port int) (net.Listener, *offered, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, port, err := listenData(ctx, port)
+	listen := listenData
+	if p.Alone {
+		listen = listenAlone
+	}
+	listener, port, err := listen(ctx, p.Port)
 	if err != nil {
 		return nil, nil, err
 	}

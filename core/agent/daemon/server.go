@@ -41,9 +41,10 @@ type server struct {
 	acting   context.Context // ends when the agent ends: kills what the actions run
 	stopActs context.CancelFunc
 	handlers sync.WaitGroup // connections
-	endings  chan ending    // asks run to end the agent
-	freed    chan struct{}  // tells run that the source is done
-	ended    chan struct{}  // closed when the agent has ended
+	packed   packed
+	endings  chan ending   // asks run to end the agent
+	freed    chan struct{} // tells run that the source is done
+	ended    chan struct{} // closed when the agent has ended
 
 	mu         sync.Mutex
 	generation uint64

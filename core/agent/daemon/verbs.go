@@ -50,6 +50,14 @@ func (s *server) handle(patience context.Context, q *control.Request) *control.A
 			answer.Done, answer.Error = c.done, c.err
 		}
 		return answer
+	case control.VerbManifest, control.VerbVerify:
+		answer.Running = !finished
+		if finished {
+			answer.Piece, answer.Verified, answer.Error = c.piece, c.verified, c.err
+		} else if q.Verb == control.VerbVerify {
+			answer.Verified = &control.Verified{Checked: c.checked.Load()}
+		}
+		return answer
 	case control.VerbStart, control.VerbStatus, control.VerbBegin:
 		if finished && c.err == nil {
 			s.awaitNews(patience, q, c)
@@ -139,6 +147,10 @@ func (s *server) perform(q *control.Request, c *call) error {
 		s.job.Begin()
 	case control.VerbDo:
 		return s.do(q.Do, c)
+	case control.VerbManifest:
+		return s.manifest(q.Manifest, c)
+	case control.VerbVerify:
+		return s.verify(q.Verify, c)
 	case control.VerbCommit:
 		return s.commit(q.Commit, c)
 	case control.VerbStop:
