@@ -321,3 +321,47 @@ func BenchmarkSpool(b *testing.B) {
 		}
 	})
 }
+
+// TestRootHardLink: a hard link has no digest of its own, whoever sets one.
+func TestRootHardLink(t *testing.T) {
+	var roots [2][32]byte
+	for i := range roots {
+		s, err := Create(t.TempDir(), Header{DigestRule: RuleBLAKE3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, e := range []Entry{{Path: "a", Type: sdk.FileRegular, Size: 1}, {Path: "b", Type: sdk.FileRegular, Size: 1, HardLink: 1}} {
+			b, err := AppendEntry(nil, &e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := s.Append(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 1 {
+			if err := s.SetDigest(1, Digest{Size: 1, State: DigestOK}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if roots[i], err = s.Root(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if roots[0] != roots[1] {
+		t.Error("the digest of a hard link counts in the root")
+	}
+	s, err := Create(t.TempDir(), Header{DigestRule: RuleNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b, err := AppendEntry(nil, &Entry{Path: "a", Type: sdk.FileRegular, HardLink: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Append(b); err == nil {
+		t.Error("a link to itself is taken")
+	}
+}
