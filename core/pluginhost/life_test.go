@@ -138,6 +138,21 @@ func TestDeadIsStartedAgain(t *testing.T) {
 	noneLeft(t, dir)
 }
 
+// TestInterruptedStart: whoever ends a start is told of that, not of a fault of
+// the plugin.
+func TestInterruptedStart(t *testing.T) {
+	dir := misbehave(t, "executor", "bad", "hang-on-start")
+	h := New(Options{Dirs: []string{dir}})
+	defer h.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(200*time.Millisecond, func() { cancel(errors.New("interrupted by hand")) })
+	_, _, err := h.Executor(ctx, "bad")
+	if !errors.Is(err, sdk.ErrCancelled) || !strings.Contains(err.Error(), "interrupted by hand") || strings.Contains(err.Error(), "author") {
+		t.Errorf("got %v", err)
+	}
+	noneLeft(t, dir)
+}
+
 // alive reports whether a process runs (and is no zombie).
 func alive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

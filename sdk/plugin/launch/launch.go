@@ -149,7 +149,9 @@ func (p *Process) startError(ctx context.Context, err error) error {
 	case context.DeadlineExceeded:
 		return p.proc.hang(sdk.KindTimeout, "did not answer the handshake in time and was killed")
 	case context.Canceled:
-		return p.proc.hang(sdk.KindCancelled, "was stopped before it had answered the handshake")
+		// Not the plugin's fault, so no word of its author or its output.
+		p.proc.kill()
+		return &sdk.Error{Kind: sdk.KindCancelled, Message: fmt.Sprintf("plugin %s was stopped while it started: %v", p.prog.Title, context.Cause(ctx))}
 	}
 	text := err.Error()
 	switch line, found := strings.CutPrefix(firstLine(text), "Unrecognized remote plugin message: "); {
