@@ -42,6 +42,14 @@ type arrival struct {
 	done  chan struct{} // closed when sum is known
 }
 
+// drop gives the frame back. What the check of its segment needs stays; the
+// frame must not, since a segment of many small frames would hold the memory of
+// all of them, which the budget counts as free.
+func (a *arrival) drop() {
+	a.Release()
+	a.Packet = relay.Packet{}
+}
+
 // treeSink writes a tree. Frames may be written before their segment's
 // signature is checked, since nothing of the staging directory is published
 // before all of them are.
@@ -116,7 +124,7 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		}
 	}
 	// Entries and the like are done here, in order: content refers to them.
-	defer p.Release()
+	defer a.drop()
 	a.sum, _ = frameSum(p.Frame)
 	close(a.done)
 	switch p.Type {
@@ -223,7 +231,7 @@ func (s *treeSink) worker() error {
 		if a.Codec != 0 {
 			scratch = content
 		}
-		a.Release()
+		a.drop()
 		if err != nil {
 			return err
 		}
