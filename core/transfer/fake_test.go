@@ -50,6 +50,12 @@ type fakeHost struct {
 	gone        bool
 	gaveUp      []control.PeerError // by a source
 	generations []uint64
+
+	packed   []byte           // its manifest, if it is the source
+	entries  int64            // of that
+	verified []control.Answer // to verify, one after the other; the last for good
+	verifies []*control.Request
+	files    map[sdk.Raw][]byte // that were put
 }
 
 func newSite(names ...string) *site {
@@ -58,7 +64,7 @@ func newSite(names ...string) *site {
 		s.hosts[n] = &fakeHost{
 			instance: "i-" + n, phases: map[string]control.Phase{}, errs: map[string]*sdk.Error{}, roots: map[string]string{},
 			down: map[control.Verb]int{}, dies: map[control.Verb]bool{}, failAt: map[control.Verb]*sdk.Error{},
-			root: strings.Repeat("a", 64),
+			root: strings.Repeat("a", 64), files: map[sdk.Raw][]byte{},
 		}
 	}
 	return s
@@ -66,6 +72,12 @@ func newSite(names ...string) *site {
 
 // Run implements sdk.Executor.
 func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit func(sdk.Result)) error {
+	if s.file(hosts, cmd) {
+		for _, h := range hosts {
+			emit(sdk.Result{Host: h})
+		}
+		return nil
+	}
 	verb := control.VerbProbe
 	if cmd.Argv[0] != "sh" {
 		verb = control.Verb(cmd.Argv[1])
@@ -106,6 +118,27 @@ func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit fu
 	return nil
 }
 
+// file takes a command that writes a piece of a file or removes files, and
+// reports whether it was one.
+func (s *site) file(hosts []string, cmd sdk.Command) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range hosts {
+		h := s.hosts[name]
+		switch {
+		case cmd.Argv[0] == "rm":
+			for _, path := range cmd.Argv[1:] {
+				delete(h.files, path)
+			}
+		case len(cmd.Argv) == 7 && cmd.Argv[0] == "sh" && strings.HasPrefix(string(cmd.Argv[4]), "/state/in/"):
+			h.files[cmd.Argv[4]] = append(h.files[cmd.Argv[4]], cmd.Stdin...)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 func (h *fakeHost) id() string { return "agent-" + h.instance }
 
 // answer is the agent's program.
@@ -136,8 +169,28 @@ func (h *fakeHost) answer(req *control.Request) *control.Reply {
 	if h.gone && req.Verb != control.VerbRecover {
 		return h.reply(control.Answer{Gone: true, Error: &sdk.Error{Kind: sdk.KindCrashed, Message: "died"}, Status: &control.Status{Change: control.ChangeGone}})
 	}
+	switch req.Verb {
+	case control.VerbManifest:
+		return h.reply(h.piece(req.Manifest))
+	case control.VerbVerify:
+		h.verifies = append(h.verifies, req)
+		a := h.verified[0]
+		if len(h.verified) > 1 {
+			h.verified = h.verified[1:]
+		}
+		return h.reply(a)
+	}
 	h.step(req)
 	return h.reply(control.Answer{Status: h.status()})
+}
+
+// piece is a piece of the manifest, a small one.
+func (h *fakeHost) piece(m *control.Manifest) control.Answer {
+	if err := h.failAt[control.VerbManifest]; err != nil {
+		return control.Answer{Error: err}
+	}
+	rest := h.packed[m.Offset:]
+	return control.Answer{Piece: &control.Piece{Size: int64(len(h.packed)), Data: rest[:min(50, len(rest))]}}
 }
 
 // step moves the members on.
@@ -227,7 +280,7 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 func (h *fakeHost) status() *control.Status {
 	s := &control.Status{Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
 	for _, name := range slices.Sorted(maps.Keys(h.phases)) {
-		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Failed: h.gaveUp})
+		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Entries: h.entries, Failed: h.gaveUp})
 	}
 	return s
 }

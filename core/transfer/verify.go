@@ -170,10 +170,10 @@ func (v *verification) onHost(ctx context.Context, file io.ReadSeeker, lease tim
 	if err != nil {
 		return err
 	}
-	read = true
 	if answer.Verified == nil {
 		return &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "the agent told nothing of what it has found"}
 	}
+	read = true
 	v.report.Result, v.report.ExitCode = answer.Verified, verifiedExit(answer.Verified)
 	return nil
 }
@@ -197,7 +197,7 @@ func (v *verification) progress(r *control.Verified) {
 }
 
 func (v *verification) request(verb control.Verb) control.Request {
-	return control.Request{Verb: verb, Transfer: v.id, Generation: 1, Call: newCall()}
+	return control.Request{Verb: verb, Transfer: v.id, Generation: 1, Call: control.NewID()}
 }
 
 // prepare makes an agent that takes part in no transfer. end ends it, whatever
