@@ -219,7 +219,7 @@ func (e *engine) found(names []string, answers *answers) []programs {
 // split encodes a probe into as many requests as are needed for each to fit
 // into limit bytes.
 func split(p control.Probe, limit int) ([][]byte, error) {
-	data, err := control.EncodeRequest(&control.Request{Verb: control.VerbProbe, Call: randomName(), Probe: &p})
+	data, err := control.EncodeRequest(&control.Request{Verb: control.VerbProbe, Call: control.NewID(), Probe: &p})
 	if err != nil {
 		return nil, err
 	}

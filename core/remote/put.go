@@ -2,12 +2,11 @@ package remote
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -79,7 +78,7 @@ func failures(path sdk.Raw, results map[string]sdk.Result) map[string]*sdk.Error
 func (e *engine) putNew(ctx context.Context, hosts []string, dir sdk.Raw, prefix string, content []byte) (byPath map[sdk.Raw][]string, failed map[string]*sdk.Error) {
 	byPath, failed = map[sdk.Raw][]string{}, map[string]*sdk.Error{}
 	for range maxNames {
-		path := dir + "/" + sdk.Raw(prefix+randomName())
+		path := dir + "/" + sdk.Raw(prefix+control.NewID())
 		errs := e.put(ctx, hosts, sdk.File{Path: path, Mode: 0o600, Content: content})
 		var again []string
 		for _, h := range hosts {
@@ -119,9 +118,3 @@ func (e *engine) withdraw(ctx context.Context, byPath map[sdk.Raw][]string) {
 
 // maxNames is how many names of one host are expected at most.
 const maxNames = 8
-
-func randomName() string {
-	var b [12]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}

@@ -93,7 +93,7 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 		c.fleet.SetPlace(h.Host, remote.Place{Program: h.Program, StateDir: h.StateDir})
 	}
 	request := func(verb control.Verb) control.Request {
-		return control.Request{Verb: verb, Transfer: id, Generation: state.Generation(), Call: newCall()}
+		return control.Request{Verb: verb, Transfer: id, Generation: state.Generation(), Call: control.NewID()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupLimit)
 	defer cancel()

@@ -2,8 +2,6 @@ package transfer
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"sync"
 	"time"
@@ -177,18 +175,12 @@ func (r *run) fail(err *sdk.Error) {
 
 // request makes a request of this transfer with a call of its own.
 func (r *run) request(verb control.Verb) control.Request {
-	req := control.Request{Verb: verb, Transfer: r.id, Call: newCall()}
+	req := control.Request{Verb: verb, Transfer: r.id, Call: control.NewID()}
 	if r.journal != nil {
 		state := r.journal.State()
 		req.Generation = state.Generation()
 	}
 	return req
-}
-
-func newCall() string {
-	var b [12]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }
 
 // refusal is an error with the exit code that it means.

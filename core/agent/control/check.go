@@ -1,6 +1,8 @@
 package control
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"net/netip"
 	"path"
 	"regexp"
@@ -40,6 +42,14 @@ var (
 // member: 1 to 64 letters, digits, "_" and "-", the first no "-" or "_". So
 // it is safe as the name of a directory and as an argument.
 func ValidID(s string) bool { return idPattern.MatchString(s) }
+
+// NewID returns a random id of 24 characters: for a call, an agent, or a file
+// that nobody else is to guess.
+func NewID() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
 
 // check collects the first thing that is wrong.
 type check struct{ err *sdk.Error }

@@ -101,9 +101,9 @@ type Answer struct {
 	Error *sdk.Error `json:"error,omitempty"`
 }
 
-// Probe carries the union of the questions of all hosts; each host answers
-// those under its own instance... which the controller does not know yet, so
-// it answers all of them.
+// Probe carries the union of the questions of all hosts. Each host answers all
+// of them, since nobody knows yet what it calls itself; the controller takes
+// what it has asked that host.
 type Probe struct {
 	Paths    []sdk.PathQuestion    `json:"paths,omitempty"`
 	Commands []sdk.CommandQuestion `json:"commands,omitempty"`
@@ -136,8 +136,6 @@ type Facts struct {
 // Prepare makes an agent. It names no parts, since no agent knows yet what
 // the executor calls it.
 type Prepare struct {
-	// Ports are tried in order; the first that binds is taken. Port 0 means
-	// any free one of 4400-4499.
 	Port  int           `json:"port,omitempty"` // 0: the first free of PortLow..PortHigh
 	Lease time.Duration `json:"lease"`          // before data flows: unasked for so long, the agent undoes and ends
 	Hold  time.Duration `json:"hold"`           // --control-lost-for, from when data flows

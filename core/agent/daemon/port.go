@@ -31,9 +31,9 @@ func listenData(ctx context.Context, port int) (net.Listener, int, error) {
 		case err == nil:
 			return ln, p, nil
 		case !errors.Is(err, unix.EADDRINUSE):
-			return nil, 0, &sdk.Error{Kind: sdk.KindPermission, Message: fmt.Sprintf("listen on port %d: %v", p, err), Hint: "choose another with --port, or 0 for any"}
+			return nil, 0, &sdk.Error{Kind: sdk.KindPermission, Message: fmt.Sprintf("listen on port %d: %v", p, err), Hint: "choose another with --port, or leave it out: then the first free one of 4400-4499"}
 		case port != 0:
-			return nil, 0, &sdk.Error{Kind: sdk.KindExists, Message: fmt.Sprintf("port %d is taken by %s", p, holder(p)), Hint: "choose another with --port, or 0 for any"}
+			return nil, 0, &sdk.Error{Kind: sdk.KindExists, Message: fmt.Sprintf("port %d is taken by %s", p, holder(p)), Hint: "choose another with --port, or leave it out: then the first free one of 4400-4499"}
 		}
 	}
 	return nil, 0, &sdk.Error{Kind: sdk.KindExists,

@@ -3,8 +3,6 @@ package daemon
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,10 +38,7 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 	if a, err := prepared(state, q); a != nil || err != nil {
 		return one(a), err
 	}
-	id, err := newID()
-	if err != nil {
-		return nil, err
-	}
+	id := control.NewID()
 	ready, err := spawn(ctx, &serveConfig{
 		V: control.Version, StateDir: state.path, Transfer: q.Transfer, Agent: id,
 		Call: q.Call, Generation: q.Generation, Prepare: *q.Prepare,
@@ -80,14 +75,6 @@ func prepared(state *state, q *control.Request) (*control.Answer, error) {
 		return &control.Answer{Agent: d.id, Ready: i.Ready}, nil
 	}
 	return nil, nil
-}
-
-func newID() (string, error) {
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(id[:]), nil
 }
 
 // serveConfig is what prepare tells the process that it starts.
