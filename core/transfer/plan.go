@@ -35,6 +35,13 @@ func (r *run) checkPlan() error {
 	if len(p.Targets) != len(r.req.Targets) {
 		return r.badPlan("it has %d destinations for %d targets", len(p.Targets), len(r.req.Targets))
 	}
+	for what, stage := range map[string]sdk.Stage{"read": p.Read, "write": p.Write} {
+		switch stage.Builtin {
+		case "", sdk.BuiltinTree, sdk.BuiltinFile:
+		default:
+			return r.badPlan("no agent can %s by %q yet", what, stage.Builtin)
+		}
+	}
 	if (p.Read.Builtin == sdk.BuiltinTree) != (p.Write.Builtin == sdk.BuiltinTree) {
 		return r.badPlan("a tree is read or written by the other end as a stream")
 	}
@@ -51,7 +58,7 @@ func (r *run) checkPlan() error {
 		m := &start.Members[i]
 		m.Agent, m.Fingerprint, m.SigningKey, m.Port = "agent", strings.Repeat("0", 64), make([]byte, 32), 1
 	}
-	req := control.Request{V: control.Version, Verb: control.VerbStart, Transfer: r.id, Call: newCall(), Start: &start}
+	req := control.Request{V: control.Version, Verb: control.VerbStart, Transfer: r.id, Call: control.NewID(), Start: &start}
 	if err := req.Validate(); err != nil {
 		return r.badPlan("%v", err)
 	}
