@@ -5,7 +5,6 @@ package relay
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -17,17 +16,17 @@ import (
 type Budget struct {
 	size int64
 	sem  *semaphore.Weighted
-	pool sync.Pool
+	free chan []byte // of the usual size, to be used again; no sync.Pool, which every collection would empty
 }
 
-// usual is the size of pooled buffers: a piece with its header and some
+// usual is the size of buffers that are used again: a piece with its header and some
 // extents. Larger ones are made as needed, and still counted.
 const usual = 1<<20 + 128<<10
 
 // NewBudget makes a Budget of so many bytes, at least a few of the largest
 // buffers.
 func NewBudget(size int64) *Budget {
-	return &Budget{size: size, sem: semaphore.NewWeighted(size)}
+	return &Budget{size: size, sem: semaphore.NewWeighted(size), free: make(chan []byte, max(size/usual, 1))}
 }
 
 // Buffer is memory taken from a Budget, until the last holder releases it.
@@ -50,9 +49,10 @@ func (b *Budget) Get(ctx context.Context, n int) (*Buffer, error) {
 	case n > usual || n <= small:
 		buf.B = make([]byte, n)
 	default:
-		if p, ok := b.pool.Get().(*[]byte); ok {
-			buf.B = (*p)[:n]
-		} else {
+		select {
+		case used := <-b.free:
+			buf.B = used[:n]
+		default:
 			buf.B = make([]byte, n, usual)
 		}
 	}
@@ -64,7 +64,7 @@ const (
 	// minWeight makes small buffers count for what they cost beside their
 	// bytes, and so bounds their number.
 	minWeight = 4 << 10
-	// small buffers are not worth a place in the pool.
+	// small buffers are not worth keeping.
 	small = 32 << 10
 )
 
@@ -80,8 +80,10 @@ func (b *Buffer) Release() {
 		panic("relay: a buffer was released twice")
 	}
 	if cap(b.B) == usual {
-		full := b.B[:usual]
-		b.budget.pool.Put(&full)
+		select {
+		case b.budget.free <- b.B[:usual]:
+		default:
+		}
 	}
 	b.B = nil
 	b.budget.sem.Release(b.weight)
