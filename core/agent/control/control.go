@@ -140,8 +140,8 @@ type Prepare struct {
 	Lease time.Duration `json:"lease"`          // before data flows: unasked for so long, the agent undoes and ends
 	Hold  time.Duration `json:"hold"`           // --control-lost-for, from when data flows
 	Nice  bool          `json:"nice,omitempty"` // lower the CPU and I/O priority of the agent and of what it starts
-	// Alone says that the agent takes part in no transfer: it listens where
-	// nobody else can reach it, on any port.
+	// Alone says that the agent takes part in no transfer: it listens on the
+	// loopback address only, on any port.
 	Alone bool `json:"alone,omitempty"`
 }
 

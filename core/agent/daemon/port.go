@@ -41,7 +41,8 @@ func listenData(ctx context.Context, port int) (net.Listener, int, error) {
 		Hint:    "choose one with --port"}
 }
 
-// listenAlone binds any port where nobody else can reach it.
+// listenAlone binds any port of the loopback address, where no other host reaches
+// it.
 func listenAlone(ctx context.Context, _ int) (net.Listener, int, error) {
 	var config net.ListenConfig
 	ln, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
