@@ -3,6 +3,7 @@
 GO       ?= go
 ARCHES   ?= amd64 arm64
 FUZZTIME ?= 10s
+FAULT_ROUNDS ?= 20
 ROUNDS   ?= 5
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 
@@ -44,6 +45,10 @@ test: build ## all tests; installs what they need
 .PHONY: test-e2e
 test-e2e: build ## the tests in the lab alone; needs root
 	$(GO) test -count=1 ./test/...
+
+.PHONY: faults
+faults: build ## FAULT_ROUNDS (20) transfers in the lab, each disturbed at random; needs root
+	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 2h -run 'TestFaults$$' -v ./test/e2e
 
 .PHONY: race
 race: build ## all tests with the race detector; needs a C compiler

@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/transferpy/transferpy/test/lab"
+)
+
+// place is where a fault strikes.
+type place int
+
+const (
+	control place = iota
+	source
+	target
+	anyHost
+)
+
+// fault is one way to disturb a transfer.
+type fault struct {
+	name string
+	at   place
+	// strike does it, to the victim of the round.
+	strike func(r *round)
+	// after brings back what must be there to clean up; nil: nothing.
+	after func(r *round)
+	// cause is what the words must say beside the victim's name if the
+	// transfer failed: a regular expression; empty: nothing is asked.
+	cause string
+	codes []int    // allowed exit codes beside 0; none: any
+	disk  string   // size of every /srv; empty: as large as it gets
+	env   []string // for transferpy
+}
+
+// died is what is said of an agent that is not there any more.
+const died = `died|crashed|killed|lost|closed|reset|gone|refused|EOF`
+
+var faults = []fault{
+	{name: "kill -9 transferpy", strike: killController, codes: []int{-1, 137}},
+	{name: "kill -9 transferpy and never come back", strike: killController, codes: []int{-1, 137}, after: leaseEnds,
+		env: []string{"TRANSFERPY_TEST_LEASE=3s"}},
+	{name: "kill -9 the agent of the source", at: source, strike: killAgent, cause: died, codes: []int{1, 255}},
+	{name: "kill -9 the agent of a target", at: target, strike: killAgent, cause: died, codes: []int{1, 75, 255}},
+	{name: "kill -9 the executor's plugin", strike: killPlugin("executor"), cause: `plugin`},
+	{name: "kill -9 the mode's plugin", strike: killPlugin("mode"), cause: `plugin`},
+	{name: "SIGINT", strike: signals(syscall.SIGINT), cause: `interrupted`, codes: []int{130}},
+	{name: "SIGTERM", strike: signals(syscall.SIGTERM), cause: `terminated`, codes: []int{143}},
+	{name: "SIGHUP", strike: signals(syscall.SIGHUP), cause: `terminated`, codes: []int{143}},
+	{name: "the link cut for 3 s", at: anyHost, strike: cutShortly, cause: `.`},
+	{name: "the link cut for ever", at: anyHost, strike: cutForEver, after: mend, cause: `answer|timeout|timed out|heard|silent|unreachable|no route|reached`, codes: []int{1, 75, 255}},
+	{name: "the disk full", at: target, strike: fillDisk, after: emptyDisk, cause: `space`, codes: []int{1, 255}, disk: "80m"},
+	{name: "a foreign file under the final name", at: target, strike: takeName, cause: `exists|taken|there already`, codes: []int{2, 255}},
+	{name: "SIGSTOP of an agent for some seconds", at: anyHost, strike: freeze, cause: `.`},
+}
+
+func killController(r *round) {
+	if r.late {
+		return
+	}
+	r.killIt(r.job.process().PID, syscall.SIGKILL)
+	<-r.job.done
+	// Plugins end with their host.
+	if err := r.within(settleTime, func() error {
+		list, err := r.Processes(lab.Control)
+		for _, p := range list {
+			err = errors.Join(err, fmt.Errorf("on the control host there is still %v", p))
+		}
+		return err
+	}); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// leaseEnds waits until the agents have given up and undone by themselves.
+func leaseEnds(r *round) {
+	if err := r.cleanError(patience, append([]string{"db1"}, r.targets...)...); err != nil {
+		r.t.Errorf("the lease has ended, but: %v", err)
+	}
+}
+
+// daemons are the long-lived agent processes of a host.
+func (r *round) daemons(host string) []lab.Process {
+	return slices.DeleteFunc(r.agents(host), func(p lab.Process) bool { return !slices.Contains(p.Args, "serve") })
+}
+
+// killIt kills a process that may have ended by itself.
+func (r *round) killIt(pid int, s syscall.Signal) {
+	if err := syscall.Kill(pid, s); err != nil && err != syscall.ESRCH {
+		r.t.Fatal(err)
+	}
+}
+
+func killAgent(r *round) {
+	for _, p := range r.daemons(r.victim) {
+		r.killIt(p.PID, syscall.SIGKILL)
+	}
+}
+
+// killPlugin kills transferpy's plugin of a kind.
+func killPlugin(kind string) func(*round) {
+	return func(r *round) {
+		if r.late {
+			return
+		}
+		list, err := r.Processes(lab.Control)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, p := range list {
+			if slices.Contains(p.Args, "__plugin") && slices.Contains(p.Args, kind) {
+				r.killIt(p.PID, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+func signals(s syscall.Signal) func(*round) {
+	return func(r *round) {
+		if !r.late {
+			r.killIt(r.job.process().PID, s)
+		}
+	}
+}
+
+func cutForEver(r *round) {
+	if err := r.Cut(r.victim); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func mend(r *round) {
+	if err := r.Mend(r.victim); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func cutShortly(r *round) {
+	cutForEver(r)
+	time.Sleep(3 * time.Second) // how long the link is away
+	mend(r)
+}
+
+func fillDisk(r *round) { r.sh(r.victim, "head -c 80M /dev/zero >/srv/filler || true") }
+
+func emptyDisk(r *round) { r.sh(r.victim, "rm -f /srv/filler") }
+
+func takeName(r *round) {
+	if r.has(r.victim, "/srv/in/data") {
+		return
+	}
+	f, err := os.OpenFile(r.path(r.victim, "/srv/in/data"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return // published in this moment
+	}
+	if err == nil {
+		_, err = f.WriteString(foreign)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// freeze stops an agent for less time, or more, than its peers wait.
+func freeze(r *round) {
+	list := r.daemons(r.victim)
+	for _, p := range list {
+		r.killIt(p.PID, syscall.SIGSTOP)
+	}
+	pause := time.Duration(1+r.rand.IntN(6)) * time.Second
+	if r.rand.IntN(4) == 0 {
+		pause += 16 * time.Second // a silent peer is taken for dead after 15 s
+	}
+	r.t.Logf("frozen for %s: %v", pause, strings.Trim(fmt.Sprint(list), "[]"))
+	time.Sleep(pause)
+	for _, p := range list {
+		r.killIt(p.PID, syscall.SIGCONT)
+	}
+}
