@@ -192,7 +192,7 @@ func verifiedExit(r *control.Verified) int {
 func (v *verification) progress(r *control.Verified) {
 	if r != nil {
 		v.emit(Event{Type: EventProgress, Host: v.req.Target.Host, Total: v.total,
-			Members: []control.MemberStatus{{Name: memberName(0), Phase: control.PhaseVerifying, Bytes: r.Checked, Checked: r.Checked, Total: v.total}}})
+			Members: []control.MemberStatus{{Name: memberName(0), Phase: control.PhaseVerifying, Bytes: v.total, Checked: r.Checked, Total: v.total}}})
 	}
 }
 
