@@ -30,7 +30,7 @@ const (
 	noteGroup      = "groups are not preserved: the agent's user is not a member"
 	noteNoOwners   = "owners and groups are not preserved: the file system or the user namespace does not allow it"
 	noteNoModes    = "modes are not preserved: the file system does not keep them"
-	noteSetID      = "set-user-ID and set-group-ID bits are left out where the owner is not preserved"
+	noteSetID      = "set-user-ID and set-group-ID bits are left out where the owner is not that of the source"
 	noteTimes      = "modification times are kept to the precision of the file system"
 	noteTimeRange  = "modification times beyond the range of the file system are not preserved"
 	noteNewer      = "metadata of a newer source is not preserved"

@@ -162,13 +162,15 @@ func (k *Sink) attributesOf(e *manifest.Entry) attributes {
 }
 
 // dropSetID takes the bits away that would hand another's rights on, where
-// the file now belongs to somebody else than it did.
+// the file now belongs to somebody else than it did: because its owner could
+// not be given, or because all files are given to one. On a directory the bit
+// hands on a group to what is made in it, and no rights.
 func (k *Sink) dropSetID(e *manifest.Entry, a *attributes) {
-	drop := uint32(0)
-	if a.uid == keep {
+	drop, given := uint32(0), k.owner.fixed && e.Type == sdk.FileRegular
+	if a.uid == keep || given {
 		drop |= unix.S_ISUID
 	}
-	if a.gid == keep {
+	if a.gid == keep || given {
 		drop |= unix.S_ISGID
 	}
 	if e.Type != sdk.FileSymlink && e.Mode&drop != 0 {

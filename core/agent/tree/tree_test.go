@@ -390,3 +390,24 @@ func TestNotPreserved(t *testing.T) {
 	}
 	check(t, os.Chmod(dir+"/d", 0o700))
 }
+
+// TestSetIDBitsAreNotHandedOn: who gets all files by --owner does not get the
+// right to act as somebody else with them.
+func TestSetIDBitsAreNotHandedOn(t *testing.T) {
+	for _, c := range []struct {
+		opt  string
+		kind sdk.FileType
+		want uint32
+	}{
+		{"0:0", sdk.FileRegular, 0o755},
+		{"0:0", sdk.FileDirectory, 0o6755},
+		{"numeric", sdk.FileRegular, 0o6755},
+	} {
+		w, err := newOwner(SinkOptions{Owner: c.opt, Root: true})
+		check(t, err)
+		k := &Sink{owner: w, opts: SinkOptions{Root: true}, can: abilities{owners: true, modes: true}}
+		if got := k.attributesOf(&manifest.Entry{Path: "f", Type: c.kind, Mode: 0o6755}).mode; got != c.want {
+			t.Errorf("--owner %s, a %s: mode %o, want %o", c.opt, c.kind, got, c.want)
+		}
+	}
+}
