@@ -56,7 +56,9 @@ func Verify(ctx context.Context, req VerifyRequest, deps Deps, events Events) (*
 	v.report = &VerifyReport{Target: req.Target}
 	err := v.run(ctx, deps)
 	if err = interrupted(ctx, err); err != nil {
-		v.report.Err = sdkError(err)
+		if v.report.Err = sdkError(err); v.report.Err.Kind == sdk.KindCancelled {
+			v.report.Err = &sdk.Error{Kind: sdk.KindCancelled, Message: "the check was stopped: " + err.Error()}
+		}
 		if v.report.ExitCode = exitOf(err); v.report.ExitCode != ExitSIGINT && v.report.ExitCode != ExitSIGTERM {
 			v.report.ExitCode = ExitRefused
 		}
