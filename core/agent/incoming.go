@@ -14,9 +14,13 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// ackEvery is how many bytes may arrive before they are acknowledged: well
-// below what the sender can hold.
-const ackEvery = 4 << 20
+// How much may arrive before it is acknowledged, in bytes and in frames: well
+// below what the sender can hold. A frame that has become small by compression
+// still holds the memory that it was made in.
+const (
+	ackBytes  = 4 << 20
+	ackFrames = 8
+)
 
 // arrivals is the receiving end of one hop of the chain. It counts the frames
 // of the pass and tells the sender; a connection that breaks is replaced by
@@ -140,7 +144,7 @@ func (a *arrivals) acknowledge(conn *link.Conn, done <-chan struct{}, due <-chan
 
 // frames reads frames into the ring until the end of the pass.
 func (a *arrivals) frames(ctx context.Context, conn *link.Conn, ring *relay.Ring, budget *relay.Budget, due chan<- struct{}) error {
-	ended, bytes := false, 0
+	ended, bytes, frames := false, 0, 0
 	for {
 		p, err := readPacket(ctx, conn, budget)
 		if err != nil {
@@ -154,8 +158,9 @@ func (a *arrivals) frames(ctx context.Context, conn *link.Conn, ring *relay.Ring
 		a.meter.wire.Add(int64(size))
 		ring.Put(p)
 		a.count.Add(1)
-		if bytes += size; bytes >= ackEvery {
-			bytes = 0
+		bytes, frames = bytes+size, frames+1
+		if bytes >= ackBytes || frames >= ackFrames {
+			bytes, frames = 0, 0
 			select {
 			case due <- struct{}{}:
 			default:
