@@ -29,12 +29,13 @@ func (r *run) commit(ctx context.Context) error {
 		return err
 	}
 	r.committing = true
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
 	defer cancel()
 	req := r.request(control.VerbCommit)
 	req.Commit = &control.Commit{Members: names, Stop: true}
 	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.living()...))
-	for !r.committed() && ctx.Err() == nil {
+	for !r.committed() && !r.silentSince(began) && ctx.Err() == nil {
 		// The same call again: an agent that has it already answers how it went.
 		r.absorb(r.fleet.Broadcast(ctx, r.waiting(req), r.living()...))
 		if r.committed() || pause(ctx, time.Second) != nil {
@@ -49,6 +50,21 @@ func (r *run) commit(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// silentAtCommit is how long a host that does not answer is asked how its
+// commit went. Its agent has published by itself or not at all.
+const silentAtCommit = time.Minute
+
+// silentSince reports whether nobody is left to wait for: every target whose
+// outcome is open is on a host that has not answered for too long.
+func (r *run) silentSince(began time.Time) bool {
+	for _, t := range r.targets() {
+		if a := r.agents[t.Host]; !t.failed() && t.status.Phase != control.PhaseCommitted && !a.silent {
+			return false
+		}
+	}
+	return time.Since(began) > silentAtCommit
 }
 
 // waiting makes a request wait for the agents' ends.

@@ -146,6 +146,9 @@ func TestFailures(t *testing.T) {
 						t.Errorf("target %d: exit %d and %s", i, want, got)
 					}
 				}
+				if limit := 3 * time.Minute; tt.exit == 75 && tt.open && r.Seconds > limit.Seconds() {
+					t.Errorf("it took %.0f s to give a silent host up", r.Seconds)
+				}
 				if tt.verbs != "" && tr.verbs() != tt.verbs {
 					t.Errorf("calls: %s\nwant:  %s", tr.verbs(), tt.verbs)
 				}
