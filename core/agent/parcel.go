@@ -48,7 +48,7 @@ func newParcel(fill func(context.Context, *packer, *parcel) error) *parcel {
 // release gives the buffers back of a parcel that is not sent.
 func (p *parcel) release() {
 	for _, s := range p.ready {
-		s.Buffer.Release()
+		s.Release()
 	}
 	p.ready = nil
 }
@@ -108,6 +108,15 @@ func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent,
 	}
 	sum, _ := frameSum(f)
 	return sealed{relay.Packet{Frame: f, Buffer: buf}, sum}, nil
+}
+
+// into packs a frame and puts it into the parcel.
+func (w *packer) into(ctx context.Context, p *parcel, t frame.Type, extents []frame.Extent, content []byte) error {
+	s, err := w.pack(ctx, t, extents, content)
+	if err == nil {
+		p.ready = append(p.ready, s)
+	}
+	return err
 }
 
 // piece makes the frame of one piece of a file, read by readAt into place: a

@@ -127,12 +127,8 @@ func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index u
 		extents = append(extents, frame.Extent{Entry: l.number, Offset: uint64(x.off), Length: uint64(x.length)})
 		content = append(content, whole[x.off-from:x.off-from+x.length]...)
 	}
-	s, err := k.pack(ctx, frame.TypeData, extents, content)
-	if err != nil {
-		return err
-	}
-	p.ready, p.bytes = append(p.ready, s), int64(length)
-	return nil
+	p.bytes = int64(length)
+	return k.into(ctx, p, frame.TypeData, extents, content)
 }
 
 var zeroes = make([]byte, digest.PieceSize)

@@ -75,9 +75,7 @@ func (s *streamReader) read(ctx context.Context, spool *manifest.Spool, emit fun
 	s.meter.files.Add(1)
 	x := frame.Extent{Entry: 0, Offset: 1, Length: uint64(len(record))}
 	if err := emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
-		f, err := k.pack(ctx, frame.TypeEntries, []frame.Extent{x}, record)
-		p.ready = append(p.ready, f)
-		return err
+		return k.into(ctx, p, frame.TypeEntries, []frame.Extent{x}, record)
 	})); err != nil {
 		return err
 	}

@@ -98,9 +98,7 @@ func (w *walker) flush(ctx context.Context) error {
 		w.batch, w.first = nil, w.next
 		extent := frame.Extent{Entry: first, Offset: uint64(n), Length: uint64(len(batch))}
 		if err := w.emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
-			s, err := k.pack(ctx, frame.TypeEntries, []frame.Extent{extent}, batch)
-			p.ready = append(p.ready, s)
-			return err
+			return k.into(ctx, p, frame.TypeEntries, []frame.Extent{extent}, batch)
 		})); err != nil {
 			return err
 		}
@@ -143,11 +141,9 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 		if len(part.extents) == 0 {
 			continue
 		}
-		s, err := k.pack(ctx, part.t, part.extents, part.content)
-		if err != nil {
+		if err := k.into(ctx, p, part.t, part.extents, part.content); err != nil {
 			return err
 		}
-		p.ready = append(p.ready, s)
 	}
 	return nil
 }
