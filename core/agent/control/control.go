@@ -143,7 +143,21 @@ type Prepare struct {
 	// Alone says that the agent takes part in no transfer: it listens on the
 	// loopback address only, on any port.
 	Alone bool `json:"alone,omitempty"`
+	// Keep is --keep-partial: a target writes checkpoints, and an agent that
+	// ends by itself leaves what a resumed transfer can use. One that is
+	// stopped does what Stop says.
+	Keep bool `json:"keep,omitempty"`
+	// Resume is the transfer whose kept state is to be used; empty: none. It is
+	// the request's own transfer, whose id stays the same when it is resumed.
+	Resume string `json:"resume,omitempty"`
+	// Checkpoint is how much time may lie between two checkpoints of a target;
+	// 0: CheckpointEvery.
+	Checkpoint time.Duration `json:"checkpoint,omitempty"`
 }
+
+// CheckpointEvery is how much time lies between two checkpoints, unless
+// Prepare says otherwise: so much work a crash can cost.
+const CheckpointEvery = 30 * time.Second
 
 // The ports tried when none is asked for.
 const (
@@ -159,6 +173,9 @@ type Ready struct {
 	Addresses   []string `json:"addresses"`
 	BootID      string   `json:"boot_id"`
 	NetNS       string   `json:"netns"`
+	// Kept says that state of an earlier run of the transfer was found on this
+	// host (Prepare.Resume). How much of it serves shows when members start.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // Do are commands for agents (by agent id) or, without any, for hosts (by
@@ -194,12 +211,15 @@ type Commit struct {
 type Stop struct {
 	// SourceDone runs only the undos of that moment and goes on.
 	SourceDone bool `json:"source_done,omitempty"`
-	// Keep leaves staging directories (--keep-partial).
+	// Keep leaves what a resumed transfer can use (--keep-partial): staging
+	// directories and the source's manifest. Their undos stay to be done, by
+	// recover.
 	Keep bool `json:"keep,omitempty"`
 }
 
 // Recover is for agents that have died: it runs in a fresh process that
-// reads what they left.
+// reads what they left, and what agents have kept.
 type Recover struct {
+	// Keep leaves what a resumed transfer can use, as Stop's does.
 	Keep bool `json:"keep,omitempty"`
 }

@@ -50,6 +50,7 @@ func (q *Request) validateParts(c *check) {
 		q.Probe.validate(c)
 	case VerbPrepare:
 		q.Prepare.validate(c)
+		c.that(q.Prepare.Resume == "" || q.Prepare.Resume == q.Transfer, "transfer %.80q is to resume another one: %.80q", q.Transfer, q.Prepare.Resume)
 	case VerbStart:
 		q.Start.validate(c)
 	case VerbDo:
@@ -95,6 +96,7 @@ func (p *Prepare) validate(c *check) {
 	c.that(p.Hold > 0, "an agent without a hold")
 	c.duration("the lease", p.Lease, maxLease)
 	c.duration("the hold", p.Hold, maxHold)
+	c.duration("the time between checkpoints", p.Checkpoint, maxHold)
 	c.that(!p.Alone || p.Port == 0, "a port for an agent that nobody is to reach")
 }
 
