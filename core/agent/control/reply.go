@@ -80,6 +80,7 @@ func (m *MemberStatus) validate(c *check) {
 	for _, p := range m.Paths {
 		c.raw("a published path", p, maxPath)
 	}
+	c.raw("what was kept", m.Kept, maxPath)
 	c.fault(m.Error)
 }
 

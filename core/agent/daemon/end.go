@@ -155,9 +155,7 @@ func (u *undoing) settle(ctx context.Context, spec *staging.Spec) error {
 	if result.Failed != nil {
 		status.Phase, status.Error = control.PhaseFailed, result.Failed
 	}
-	if result.Kept != "" {
-		status.Warnings = []control.Warning{{What: "the staging directory was kept", Count: 1, Example: result.Kept}}
-	}
+	status.Kept = result.Kept
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.results = append(u.results, status)
@@ -176,7 +174,7 @@ func (u *undoing) settled(members []control.MemberStatus) []control.MemberStatus
 		case r.Phase == control.PhaseCommitted:
 			members[i].Phase, members[i].Paths, members[i].Error = r.Phase, r.Paths, nil
 		default:
-			members[i].Warnings = append(members[i].Warnings, r.Warnings...)
+			members[i].Kept = r.Kept
 			if r.Error != nil {
 				members[i].Error = r.Error
 			}
