@@ -177,15 +177,22 @@ func (j *Job) dialNext(ctx context.Context, c *chain, i int) (*link.Conn, error)
 const refusedFor = 3 * time.Second
 
 // newOutgoing is the sending end from member i to the next, over a connection
-// that was proven already.
-func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int) *outgoing {
+// that was proven already. The time that it is blocked goes to m.
+func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing {
+	conn.Measure(&m.sending)
 	from, to := c.plan.Members[i], c.plan.Members[i+1]
 	o := newOutgoing(conn, to, c.plan.Settings.RetryFor)
 	o.dial = func(ctx context.Context) (*link.Conn, error) {
 		j.cfg.Log.Warn("data link lost, dialling again", "from", from.Name, "to", to.Name)
 		d := c.dialer(ctx, j.cfg.Identity, to)
 		d.Refused = refusedFor
-		return d.Dial(ctx, j.hello(from.Name, to.Name, link.PurposeData, !c.plan.Settings.Encrypt))
+		m.sending.Start()
+		defer m.sending.Stop()
+		conn, err := d.Dial(ctx, j.hello(from.Name, to.Name, link.PurposeData, !c.plan.Settings.Encrypt))
+		if err == nil {
+			conn.Measure(&m.sending)
+		}
+		return conn, err
 	}
 	return o
 }

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -17,6 +20,11 @@ type meter struct {
 
 	entries, files, bytes, wire, checked, total atomic.Int64
 
+	// What control.Times tells; busy is all that workers do, disk, CPU and at
+	// a source the waiting for buffers.
+	born                                           time.Time
+	idle, sending, paced, taking, full, disk, busy stopwatch.Watch
+
 	mu       sync.Mutex
 	phase    control.Phase
 	root     string
@@ -25,6 +33,10 @@ type meter struct {
 	warnings []control.Warning
 	err      *sdk.Error
 	failed   []control.PeerError // of the source: the targets that it gave up
+}
+
+func newMeter(name string, changed func()) *meter {
+	return &meter{name: name, phase: control.PhasePrepared, changed: changed, born: time.Now()}
 }
 
 // enter moves to a later phase; an earlier one is ignored. It reports whether
@@ -90,6 +102,44 @@ func (m *meter) status() control.MemberStatus {
 		Name: m.name, Phase: m.phase, Entries: m.entries.Load(), Files: m.files.Load(), Bytes: m.bytes.Load(),
 		Wire: m.wire.Load(), Checked: m.checked.Load(), Total: m.total.Load(), Root: m.root, Peer: m.peer,
 		Warnings: append([]control.Warning(nil), m.warnings...), Paths: append([]sdk.Raw(nil), m.paths...), Error: m.err,
-		Failed: append([]control.PeerError(nil), m.failed...),
+		Failed: append([]control.PeerError(nil), m.failed...), Times: m.times(),
 	}
+}
+
+// times is what the watches say.
+func (m *meter) times() *control.Times {
+	t := &control.Times{
+		Alive: time.Since(m.born), Idle: m.idle.Spent(), Sending: m.sending.Spent(), Paced: m.paced.Spent(),
+		Taking: m.taking.Spent(), Full: m.full.Spent(), Disk: m.disk.Spent(),
+	}
+	// The waiting for buffers is the workers' at a source only; a target's
+	// workers need none.
+	t.CPU = m.busy.Spent() - t.Disk
+	if t.Taking == 0 {
+		t.CPU -= t.Full
+	}
+	t.CPU = max(t.CPU, 0)
+	return t
+}
+
+// reading counts what read does as reading, but for the time that it takes to
+// hand parcels over.
+func (m *meter) reading(read func(emit func(context.Context, *parcel) error) error, emit func(context.Context, *parcel) error) error {
+	m.startDisk()
+	defer m.stopDisk()
+	return read(func(ctx context.Context, p *parcel) error {
+		m.stopDisk()
+		defer m.startDisk()
+		return emit(ctx, p)
+	})
+}
+
+func (m *meter) startDisk() {
+	m.busy.Start()
+	m.disk.Start()
+}
+
+func (m *meter) stopDisk() {
+	m.disk.Stop()
+	m.busy.Stop()
 }

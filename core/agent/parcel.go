@@ -9,6 +9,7 @@ import (
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/relay"
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -59,6 +60,7 @@ type packer struct {
 	budget  *relay.Budget
 	codec   codec.Codec
 	digests bool // digests of files are wanted
+	reading *stopwatch.Watch
 	scratch sync.Pool
 }
 
@@ -128,7 +130,10 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 		raw := w.raw()
 		defer w.giveBack(raw)
 		content := (*raw)[:length]
-		if err := read(content); err != nil {
+		w.reading.Start()
+		err := read(content)
+		w.reading.Stop()
+		if err != nil {
 			return sealed{}, digest.Node{}, err
 		}
 		var node digest.Node
@@ -143,7 +148,10 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 	if err != nil {
 		return sealed{}, digest.Node{}, err
 	}
-	if err := read(buf.B[head:]); err != nil {
+	w.reading.Start()
+	err = read(buf.B[head:])
+	w.reading.Stop()
+	if err != nil {
 		buf.Release()
 		return sealed{}, digest.Node{}, err
 	}

@@ -112,7 +112,10 @@ func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index u
 	defer k.giveBack(raw)
 	whole := (*raw)[:length]
 	from := int64(index) * digest.PieceSize
-	if err := readAt(l.f, l.entry.Path, whole, from); err != nil {
+	k.reading.Start()
+	err := readAt(l.f, l.entry.Path, whole, from)
+	k.reading.Stop()
+	if err != nil {
 		return err
 	}
 	if len(in) > frame.MaxExtents {

@@ -119,6 +119,29 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 	raw := k.raw()
 	defer k.giveBack(raw)
 	all := gathered{content: (*raw)[:0]}
+	if err := readAll(k, p, src, files, &all); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		t       frame.Type
+		extents []frame.Extent
+		content []byte
+	}{{frame.TypeData, all.extents, all.content}, {frame.TypeHole, all.holes, nil}} {
+		if len(part.extents) == 0 {
+			continue
+		}
+		if err := k.into(ctx, p, part.t, part.extents, part.content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll reads the files one after the other. All of it counts as reading: a
+// watch for each of them would cost more than it tells.
+func readAll(k *packer, p *parcel, src *tree.Source, files []file, all *gathered) error {
+	k.reading.Start()
+	defer k.reading.Stop()
 	for _, f := range files {
 		size := int(f.entry.Size)
 		b := all.room(size)
@@ -132,18 +155,6 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 		all.add(f.number, b, data)
 		p.files++
 		p.bytes += int64(size)
-	}
-	for _, part := range []struct {
-		t       frame.Type
-		extents []frame.Extent
-		content []byte
-	}{{frame.TypeData, all.extents, all.content}, {frame.TypeHole, all.holes, nil}} {
-		if len(part.extents) == 0 {
-			continue
-		}
-		if err := k.into(ctx, p, part.t, part.extents, part.content); err != nil {
-			return err
-		}
 	}
 	return nil
 }

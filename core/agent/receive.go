@@ -37,6 +37,7 @@ type sink interface {
 // on, nor a lost successor the writing.
 func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) error {
 	ring, budget := relay.NewRing(), relay.NewBudget(targetBudget)
+	budget.Waiting = &t.meter.full
 	local := ring.Tap()
 	var wg sync.WaitGroup
 	if out != nil {
@@ -95,14 +96,19 @@ func (t *target) work(ctx context.Context, tap *relay.Tap) error {
 	}
 	defer s.close()
 	for {
+		t.meter.idle.Start()
 		p, err := tap.Next(ctx)
+		t.meter.idle.Stop()
 		if err != nil && !isEnd(err) {
 			return err
 		}
 		if err != nil {
 			break
 		}
-		if err := s.take(ctx, p); err != nil {
+		t.meter.taking.Start()
+		err = s.take(ctx, p)
+		t.meter.taking.Stop()
+		if err != nil {
 			return err
 		}
 	}

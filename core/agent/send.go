@@ -59,6 +59,8 @@ func (s *sender) send(ctx context.Context, order <-chan *parcel) error {
 // next waits for the next filled parcel; meanwhile it closes a segment that
 // has become old and shows the peer that it lives.
 func (s *sender) next(ctx context.Context, order <-chan *parcel, tick *time.Ticker, last *time.Time) (*parcel, bool, error) {
+	s.meter.idle.Start()
+	defer s.meter.idle.Stop()
 	var p *parcel
 	for {
 		var filled chan struct{}

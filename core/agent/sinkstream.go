@@ -95,6 +95,8 @@ func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
 	}
 	defer p.Release()
 	defer s.release()
+	s.t.meter.busy.Start()
+	defer s.t.meter.busy.Stop()
 	sums, claims := make([]frame.Digest, len(s.held)), make([]claim, len(s.held))
 	nodes := make([]*digest.Node, len(s.held))
 	for i, h := range s.held {
@@ -174,7 +176,10 @@ func (s *streamSink) data(f *frame.Frame, node *digest.Node) error {
 	if node != nil {
 		s.tree.Add(index, *node, len(content))
 	}
-	if _, err := io.Copy(s.out, bytes.NewReader(content)); err != nil {
+	s.t.meter.disk.Start()
+	_, err = io.Copy(s.out, bytes.NewReader(content))
+	s.t.meter.disk.Stop()
+	if err != nil {
 		return s.broke(err)
 	}
 	s.at += int64(len(content))

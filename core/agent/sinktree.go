@@ -129,6 +129,8 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 	close(a.done)
 	switch p.Type {
 	case frame.TypeEntries:
+		s.t.meter.startDisk()
+		defer s.t.meter.stopDisk()
 		return s.entries(p.Frame)
 	case frame.TypeDigests:
 		return s.digests(p.Frame)
@@ -216,27 +218,35 @@ func (s *treeSink) digests(f *frame.Frame) error {
 func (s *treeSink) worker() error {
 	var scratch []byte
 	for a := range s.work {
-		var node *digest.Node
-		a.sum, node = frameSum(a.Frame)
-		close(a.done)
-		content, err := codec.Decompress(codec.ID(a.Codec), scratch, a.Payload(), a.Decoded)
-		switch {
-		case err != nil:
-			err = s.t.broken(err.Error())
-		case a.Type == frame.TypeHole:
-			err = s.files.hole(a.Frame)
-		default:
-			err = s.files.write(a.Frame, content, node)
-		}
-		if a.Codec != 0 {
-			scratch = content
-		}
-		a.drop()
-		if err != nil {
+		var err error
+		if scratch, err = s.content(a, scratch); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// content uses one frame of content; scratch is memory for what it decodes to.
+func (s *treeSink) content(a *arrival, scratch []byte) ([]byte, error) {
+	defer a.drop()
+	s.t.meter.busy.Start()
+	defer s.t.meter.busy.Stop()
+	var node *digest.Node
+	a.sum, node = frameSum(a.Frame)
+	close(a.done)
+	content, err := codec.Decompress(codec.ID(a.Codec), scratch, a.Payload(), a.Decoded)
+	if a.Codec != 0 {
+		scratch = content
+	}
+	if err != nil {
+		return scratch, s.t.broken(err.Error())
+	}
+	s.t.meter.disk.Start()
+	defer s.t.meter.disk.Stop()
+	if a.Type == frame.TypeHole {
+		return scratch, s.files.hole(a.Frame)
+	}
+	return scratch, s.files.write(a.Frame, content, node)
 }
 
 // checker checks the signature of each segment, in order.

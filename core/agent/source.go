@@ -39,7 +39,7 @@ type source struct {
 }
 
 func newSource(j *Job, c *chain) *source {
-	s := &source{job: j, chain: c, meter: &meter{name: c.plan.Members[0].Name, phase: control.PhasePrepared, changed: j.cfg.Changed},
+	s := &source{job: j, chain: c, meter: newMeter(c.plan.Members[0].Name, j.cfg.Changed),
 		begun: j.begun, changed: make(chan struct{}, 1)}
 	for _, m := range c.plan.Members[1:] {
 		s.peers = append(s.peers, &peer{member: m})
@@ -114,11 +114,16 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 	}
 	defer in.close()
 	order, work := make(chan *parcel, maxParcels), make(chan *parcel, maxParcels)
-	k := newPacker(relay.NewBudget(sourceBudget), c, s.chain.digests())
+	budget := relay.NewBudget(sourceBudget)
+	budget.Waiting = &s.meter.full
+	k := newPacker(budget, c, s.chain.digests())
+	k.reading = &s.meter.disk
 	for range workers() {
 		group.Go(func() error {
 			for p := range work {
+				s.meter.busy.Start()
 				p.err = p.fill(ctx, k, p)
+				s.meter.busy.Stop()
 				close(p.done)
 			}
 			return nil
@@ -127,7 +132,8 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 	group.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return in.read(ctx, func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
+		return s.meter.reading(func(emit func(context.Context, *parcel) error) error { return in.read(ctx, emit) },
+			func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
 	})
 	send := s.newSender(s.newOutgoing(data), spool, in)
 	group.Go(func() error { return s.drive(ctx, send, order) })
@@ -146,6 +152,8 @@ func (s *source) drive(ctx context.Context, send *sender, order <-chan *parcel) 
 		if err := send.send(ctx, order); err != nil {
 			return err
 		}
+		s.meter.sending.Start() // for the last acknowledgements
+		defer s.meter.sending.Stop()
 		return send.out.finish(ctx)
 	})
 	if err != nil {
@@ -158,13 +166,18 @@ func (s *source) drive(ctx context.Context, send *sender, order <-chan *parcel) 
 
 // newOutgoing is the first hop of the chain, at the rate that is allowed.
 func (s *source) newOutgoing(data *link.Conn) *outgoing {
-	o := s.job.newOutgoing(data, s.chain, 0)
+	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
 	o.sent = func(n int) { s.meter.wire.Add(int64(n)) }
 	if limit := s.chain.plan.Settings.LimitRate; limit > 0 {
 		// A tenth of a second's worth at once, so that the rate is even and
 		// a short transfer is not over it.
 		limiter := rate.NewLimiter(rate.Limit(limit), int(max(limit/10, 4096)))
-		o.pace, o.chunk = limiter.WaitN, limiter.Burst()
+		o.chunk = limiter.Burst()
+		o.pace = func(ctx context.Context, n int) error {
+			s.meter.paced.Start()
+			defer s.meter.paced.Stop()
+			return limiter.WaitN(ctx, n)
+		}
 	}
 	return o
 }

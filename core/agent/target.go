@@ -38,7 +38,7 @@ type target struct {
 
 func newTarget(j *Job, c *chain, index int) *target {
 	m := c.plan.Members[index]
-	t := &target{job: j, chain: c, member: m, index: index, meter: &meter{name: m.Name, phase: control.PhasePrepared, changed: j.cfg.Changed},
+	t := &target{job: j, chain: c, member: m, index: index, meter: newMeter(m.Name, j.cfg.Changed),
 		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), began: make(chan struct{})}
 	t.arrivals = newArrivals(m, c.plan.Members[index-1], t.patience(), t.meter)
 	return t

@@ -79,7 +79,7 @@ func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
 		return in, nil, nil
 	}
 	t.meter.set(func(m *meter) { m.peer = out.Address })
-	return in, t.job.newOutgoing(out, t.chain, t.index), nil
+	return in, t.job.newOutgoing(out, t.chain, t.index, t.meter), nil
 }
 
 // gather collects the incoming links; it returns the one that data comes by.

@@ -22,7 +22,7 @@ func (s *treeSink) verify(ctx context.Context) error {
 	if err := s.disk.CopyApart(ctx, s.spool); err != nil {
 		return err
 	}
-	if err := s.staging.Sync(); err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
 	if s.t.chain.plan.Settings.Verify == control.VerifyReadBack {
@@ -51,6 +51,13 @@ func (s *treeSink) verify(ctx context.Context) error {
 	if err := s.spool.Sync(); err != nil {
 		return err
 	}
+	return s.sync()
+}
+
+// sync brings all that was written to the disk.
+func (s *treeSink) sync() error {
+	s.t.meter.startDisk()
+	defer s.t.meter.stopDisk()
 	return s.staging.Sync()
 }
 
@@ -86,6 +93,9 @@ func (s *treeSink) readBack(ctx context.Context) error {
 	work := make(chan span, 16)
 	for range workers() {
 		group.Go(func() error {
+			// All is reading but the digests of whole pieces.
+			s.t.meter.startDisk()
+			defer s.t.meter.stopDisk()
 			buf := make([]byte, digest.PieceSize)
 			for sp := range work {
 				if err := s.checkSpan(sp, buf); err != nil {
@@ -163,7 +173,7 @@ func (s *treeSink) checkSpan(sp span, buf []byte) error {
 			return &sdk.Error{Kind: sdk.KindIntegrity, Host: s.t.member.Host,
 				Message: "cannot read " + c.entry.Path.Display() + " back: " + err.Error(), Hint: "check the disk"}
 		}
-		node := digest.Piece(p, b)
+		node := s.digest(p, b)
 		s.t.meter.checked.Add(int64(len(b)))
 		c.mu.Lock()
 		c.tree.Add(p, node, len(b))
@@ -171,6 +181,15 @@ func (s *treeSink) checkSpan(sp span, buf []byte) error {
 		c.mu.Unlock()
 	}
 	return s.concluded(c)
+}
+
+// digest digests a piece, whose time is measured if it is whole.
+func (s *treeSink) digest(index uint64, b []byte) digest.Node {
+	if len(b) == digest.PieceSize {
+		s.t.meter.disk.Stop()
+		defer s.t.meter.disk.Start()
+	}
+	return digest.Piece(index, b)
 }
 
 // concluded compares a file whose last piece was read, and books the digest

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -68,6 +70,11 @@ func (m *MemberStatus) validate(c *check) {
 	c.that(phaseOrder[m.Phase] > 0, "member %.80q is in an unknown phase: %.80q", m.Name, m.Phase)
 	for _, n := range []int64{m.Entries, m.Files, m.Bytes, m.Wire, m.Checked, m.Total} {
 		c.that(n >= 0, "member %.80q has counted below zero", m.Name)
+	}
+	if t := m.Times; t != nil {
+		for _, d := range []time.Duration{t.Alive, t.Idle, t.Sending, t.Paced, t.Taking, t.Full, t.Disk, t.CPU} {
+			c.that(d >= 0, "member %.80q has measured a time below zero", m.Name)
+		}
 	}
 	c.that(m.Root == "" || hexDigest.MatchString(m.Root), "member %.80q has no root digest: %.80q", m.Name, m.Root)
 	c.text("a peer", m.Peer, maxName)

@@ -1,6 +1,10 @@
 package control
 
-import "github.com/transferpy/transferpy/sdk"
+import (
+	"time"
+
+	"github.com/transferpy/transferpy/sdk"
+)
 
 // Phase is how far a member is. A member only moves forward in this order,
 // or to PhaseFailed. A source is verified when every target is or has failed.
@@ -76,6 +80,36 @@ type MemberStatus struct {
 	// Kept is where what a resumed transfer can use was left, once a target
 	// has ended so (Stop.Keep, Recover.Keep); empty: nothing was.
 	Kept sdk.Raw `json:"kept,omitempty"`
+	// Times tell what the member's goroutines wait for, to whoever compares
+	// two answers; nil from an agent that does not measure.
+	Times *Times `json:"times,omitempty"`
+}
+
+// Times are how long a member's goroutines have been at something, in
+// nanoseconds, since the member was made; each only grows. Where several may
+// be at the same at once, each counts, so a sum may grow faster than the
+// clock.
+type Times struct {
+	Alive time.Duration `json:"alive"` // by the member's own clock
+	// Of the one goroutine that sends at a source, and that takes at a
+	// target: it waits for the readers, or for what comes by the link.
+	Idle time.Duration `json:"idle,omitempty"`
+	// Of the one that sends, at a source or to the next of the chain: it is
+	// blocked in writes to the network, waits for the last acknowledgements,
+	// or makes the link anew.
+	Sending time.Duration `json:"sending,omitempty"`
+	Paced   time.Duration `json:"paced,omitempty"` // it waits because of a limit of the rate
+	// Of the one that takes at a target: it waits for the workers, or does
+	// what has to be done in order.
+	Taking time.Duration `json:"taking,omitempty"`
+	// All buffers are full: the workers of a source wait for what was sent to
+	// arrive, the receiver of a target for the workers or for the next of the
+	// chain.
+	Full time.Duration `json:"full,omitempty"`
+	// Of the workers: reading, writing or reading back (small files: all that
+	// is done with them), or feeding a command.
+	Disk time.Duration `json:"disk,omitempty"`
+	CPU  time.Duration `json:"cpu,omitempty"` // of the workers: digests, compression
 }
 
 // PeerError is another member's failure.

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"net"
 	"sync"
+
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 )
 
 // bulkSize is how much goes to the kernel, and comes from it, in one call
@@ -18,6 +20,7 @@ type bulk struct {
 	in *bufio.Reader // nil: not gathering
 
 	mu     sync.Mutex
+	wait   *stopwatch.Watch
 	corked bool
 	out    []byte
 }
@@ -42,7 +45,7 @@ func (b *bulk) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.corked || b.out == nil {
-		return b.Conn.Write(p)
+		return b.send(p)
 	}
 	b.out = append(b.out, p...)
 	if len(b.out) < bulkSize {
@@ -66,12 +69,19 @@ func (b *bulk) uncork() error {
 	return b.flush()
 }
 
+// send is called with the lock held.
+func (b *bulk) send(p []byte) (int, error) {
+	b.wait.Start()
+	defer b.wait.Stop()
+	return b.Conn.Write(p)
+}
+
 // flush is called with the lock held.
 func (b *bulk) flush() error {
 	if len(b.out) == 0 {
 		return nil
 	}
-	_, err := b.Conn.Write(b.out)
+	_, err := b.send(b.out)
 	b.out = b.out[:0]
 	return err
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 )
 
 // Purpose is what a connection is for.
@@ -63,6 +65,7 @@ type Conn struct {
 	Address string // the peer's, as connected
 
 	below   *bulk // nil for a plain connection
+	wait    *stopwatch.Watch
 	writing sync.Mutex
 }
 
@@ -74,9 +77,23 @@ func newConn(conn net.Conn, below *bulk, h Hello, address string) *Conn {
 	return &Conn{Conn: conn, Hello: h, Address: address, below: below}
 }
 
+// Measure makes w count the time that Write is blocked by the network; what
+// the cipher takes is not counted. Before the first Write.
+func (c *Conn) Measure(w *stopwatch.Watch) {
+	if c.below == nil {
+		c.wait = w
+		return
+	}
+	c.below.mu.Lock()
+	defer c.below.mu.Unlock()
+	c.below.wait = w
+}
+
 // Write writes p as a whole. For one goroutine.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.below == nil {
+		c.wait.Start()
+		defer c.wait.Stop()
 		return c.Conn.Write(p)
 	}
 	c.below.cork()

@@ -8,12 +8,17 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 )
 
 // Budget bounds the bytes of all buffers that are out at once; it is what
 // keeps an agent's memory bounded, and what holds a fast peer back. Safe for
 // concurrent use.
 type Budget struct {
+	// Waiting, if set before the first Get, counts the time that Get waits.
+	Waiting *stopwatch.Watch
+
 	size int64
 	sem  *semaphore.Weighted
 	free chan []byte // of the usual size, to be used again; no sync.Pool, which every collection would empty
@@ -41,8 +46,8 @@ type Buffer struct {
 // budget allows it or ctx ends.
 func (b *Budget) Get(ctx context.Context, n int) (*Buffer, error) {
 	weight := min(int64(max(n, minWeight)), b.size)
-	if err := b.sem.Acquire(ctx, weight); err != nil {
-		return nil, context.Cause(ctx)
+	if err := b.acquire(ctx, weight); err != nil {
+		return nil, err
 	}
 	buf := &Buffer{weight: weight, budget: b}
 	switch {
@@ -58,6 +63,18 @@ func (b *Budget) Get(ctx context.Context, n int) (*Buffer, error) {
 	}
 	buf.holds.Store(1)
 	return buf, nil
+}
+
+func (b *Budget) acquire(ctx context.Context, weight int64) error {
+	if b.sem.TryAcquire(weight) {
+		return nil
+	}
+	b.Waiting.Start()
+	defer b.Waiting.Stop()
+	if b.sem.Acquire(ctx, weight) != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 const (
