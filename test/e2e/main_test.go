@@ -19,6 +19,7 @@ var binDir string
 
 func TestMain(m *testing.M) {
 	lab.Main()
+	badDiskMain()
 	code, err := withBinary(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
