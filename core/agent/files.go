@@ -265,7 +265,7 @@ func (s *files) complete(in *incoming) error {
 	if err != nil {
 		return err
 	}
-	return s.compare(in.number, sum, in.entry.Path)
+	return s.compare(in.number, sum, func() sdk.Raw { return in.entry.Path })
 }
 
 // hole books pieces that are nothing but zeroes.
@@ -313,17 +313,17 @@ func (s *files) zeroes(in *incoming, f *os.File, x frame.Extent) error {
 	return nil
 }
 
-// told takes what the source says of a file.
-func (s *files) told(d frame.FileDigest) error {
+// told takes what the source says of a file; path finds its name.
+func (s *files) told(d frame.FileDigest, path func() sdk.Raw) error {
 	if !s.digest || d.Size == 0 {
 		return nil
 	}
-	return s.compare(d.Entry, digest.Sum(d.Sum), "")
+	return s.compare(d.Entry, digest.Sum(d.Sum), path)
 }
 
 // compare holds a file's digest against the other side's, once both are
 // known.
-func (s *files) compare(number uint64, sum digest.Sum, path sdk.Raw) error {
+func (s *files) compare(number uint64, sum digest.Sum, path func() sdk.Raw) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	other, ok := s.sums[number]
@@ -333,7 +333,7 @@ func (s *files) compare(number uint64, sum digest.Sum, path sdk.Raw) error {
 	}
 	delete(s.sums, number)
 	if other != sum {
-		return differs(path, fmt.Sprintf("file %d", number))
+		return differs(path(), fmt.Sprintf("file %d", number))
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/link"
+	"github.com/transferpy/transferpy/core/agent/relay"
 	"github.com/transferpy/transferpy/core/agent/undo"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -36,6 +37,17 @@ type Config struct {
 	// the source any more: the undos of that moment are due. It is no change
 	// in the sense of Changed unless such an undo ran.
 	SourceDone func()
+}
+
+// badMemory alters what an agent holds, as bad memory does. It is how this
+// package's tests show that whatever is altered after it was read is found.
+type badMemory struct {
+	// content is shown what the source has read and hashed, before it is
+	// compressed or copied into a frame. Called from several goroutines.
+	content func(b []byte)
+	// frame is shown what is sealed, or came from another agent, before it is
+	// sent; what it returns is sent instead, and it takes over the hold.
+	frame func(p relay.Packet) relay.Packet
 }
 
 // Why a job's goroutines are told to end.
@@ -60,6 +72,7 @@ type Job struct {
 	stop  context.CancelCauseFunc
 	group sync.WaitGroup
 	begun chan struct{} // closed by Begin
+	bad   badMemory     // of this agent; only tests of this package have any
 
 	mu      sync.Mutex
 	started bool
@@ -182,6 +195,7 @@ func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing 
 	conn.Measure(&m.sending)
 	from, to := c.plan.Members[i], c.plan.Members[i+1]
 	o := newOutgoing(conn, to, c.plan.Settings.RetryFor)
+	o.alter = j.bad.frame
 	o.dial = func(ctx context.Context) (*link.Conn, error) {
 		j.cfg.Log.Warn("data link lost, dialling again", "from", from.Name, "to", to.Name)
 		d := c.dialer(ctx, j.cfg.Identity, to)

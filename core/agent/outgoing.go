@@ -26,6 +26,7 @@ type outgoing struct {
 	pace  func(ctx context.Context, n int) error    // waits until n bytes may go
 	chunk int                                       // bytes paced at once; 0: whole frames
 	sent  func(n int)                               // books bytes on the wire
+	alter func(relay.Packet) relay.Packet           // see badMemory
 
 	hearing sync.WaitGroup
 	conn    *link.Conn
@@ -132,6 +133,9 @@ func (o *outgoing) settle(count uint64) error {
 
 // send sends one frame and takes over the hold on it.
 func (o *outgoing) send(ctx context.Context, p relay.Packet) error {
+	if o.alter != nil {
+		p = o.alter(p)
+	}
 	o.mu.Lock()
 	o.unacked = append(o.unacked, p)
 	o.mu.Unlock()

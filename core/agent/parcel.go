@@ -61,6 +61,7 @@ type packer struct {
 	codec   codec.Codec
 	digests bool // digests of files are wanted
 	reading *stopwatch.Watch
+	alter   func(content []byte) // see badMemory
 	scratch sync.Pool
 }
 
@@ -83,6 +84,9 @@ func (w *packer) giveBack(b *[]byte) { w.scratch.Put(b) }
 // content lies in buf already, at the payload's place, a stored frame costs no
 // copy; else buf is nil.
 func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent, content []byte) (sealed, error) {
+	if w.alter != nil {
+		w.alter(content)
+	}
 	head := frame.PayloadAt(len(extents))
 	buf, err := w.budget.Get(ctx, head+len(content))
 	if err != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/transferpy/transferpy/core/agent/frame"
@@ -26,10 +27,8 @@ func (t *target) newChecker() *frame.Checker {
 func (t *target) altered(err error, frames []claim, spool *manifest.Spool) error {
 	var ae *frame.AlteredError
 	where := ""
-	if errors.As(err, &ae) && ae.Frame >= 0 && ae.Frame < len(frames) && frames[ae.Frame].content {
-		if e, eerr := spool.Entry(frames[ae.Frame].entry); eerr == nil {
-			where = " in " + e.Path.Display()
-		}
+	if errors.As(err, &ae) && ae.Frame >= 0 && ae.Frame < len(frames) {
+		where = frames[ae.Frame].in(spool)
 	}
 	return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host,
 		Message: "what arrived" + where + " is not what the source sent: " + err.Error(),
@@ -40,19 +39,49 @@ func (t *target) altered(err error, frames []claim, spool *manifest.Spool) error
 // segment's signature held.
 type claim struct {
 	entry   uint64
+	others  int // files that it has bytes of beside entry
 	content bool
+}
+
+// in names the file that a frame claims to be of, for messages; it is empty
+// where it cannot be found.
+func (c claim) in(spool *manifest.Spool) string {
+	if !c.content {
+		return ""
+	}
+	e, err := spool.Entry(c.entry)
+	switch {
+	case err != nil:
+		return ""
+	case c.others > 0:
+		return fmt.Sprintf(" in %s or one of the %d files that came with it", e.Path.Display(), c.others)
+	}
+	return " in " + e.Path.Display()
 }
 
 func claimOf(f *frame.Frame) claim {
 	if f.Type != frame.TypeData && f.Type != frame.TypeHole {
 		return claim{}
 	}
-	return claim{f.Extent(0).Entry, true}
+	c := claim{entry: f.Extent(0).Entry, content: true}
+	for i := 1; i < f.Header.Extents; i++ {
+		if f.Extent(i).Entry != f.Extent(i-1).Entry {
+			c.others++
+		}
+	}
+	return c
 }
 
 // broken is an error in what arrived: it cannot be what an honest source sent.
 func (t *target) broken(message string) error {
 	return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "what arrived makes no sense: " + message,
+		Hint: "check memory and network of the hosts in the chain, then run the transfer again"}
+}
+
+// undecodable says that a frame cannot be decoded, which is found before its
+// segment's signature is.
+func (t *target) undecodable(err error, c claim, spool *manifest.Spool) error {
+	return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "what arrived" + c.in(spool) + " cannot be decoded: " + err.Error(),
 		Hint: "check memory and network of the hosts in the chain, then run the transfer again"}
 }
 

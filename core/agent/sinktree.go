@@ -207,11 +207,20 @@ func (s *treeSink) digests(f *frame.Frame) error {
 		if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
 			return err
 		}
-		if err := s.files.told(d); err != nil {
+		if err := s.files.told(d, func() sdk.Raw { return s.pathOf(d.Entry) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pathOf is the path of an entry, for messages; empty if it cannot be found.
+func (s *treeSink) pathOf(number uint64) sdk.Raw {
+	e, err := s.spool.Entry(number)
+	if err != nil {
+		return ""
+	}
+	return e.Path
 }
 
 // worker hashes, decompresses and writes content.
@@ -239,7 +248,7 @@ func (s *treeSink) content(a *arrival, scratch []byte) ([]byte, error) {
 		scratch = content
 	}
 	if err != nil {
-		return scratch, s.t.broken(err.Error())
+		return scratch, s.t.undecodable(err, a.claim, s.spool)
 	}
 	s.t.meter.disk.Start()
 	defer s.t.meter.disk.Stop()

@@ -118,6 +118,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 	budget.Waiting = &s.meter.full
 	k := newPacker(budget, c, s.chain.digests())
 	k.reading = &s.meter.disk
+	k.alter = s.job.bad.content
 	for range workers() {
 		group.Go(func() error {
 			for p := range work {
