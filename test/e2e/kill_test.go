@@ -219,23 +219,41 @@ func TestCutForEver(t *testing.T) {
 	r.empty("db2")
 }
 
-// TestCutAndMended: a link that is away for longer than the links' heartbeats
-// are waited for, and comes back within --retry-for, does no harm.
+// TestCutAndMended: a link that is cut midway, for longer than a silent peer is
+// waited for, and comes back within --retry-for does no harm; be it the only
+// target's or that of one in the middle of the chain.
 func TestCutAndMended(t *testing.T) {
 	t.Parallel()
-	r := slowRig(t, 2)
-	j := r.start(nil, append(slow, "db1:/srv/data", "db2:/srv/in")...)
-	j.moving("db2", "/srv/in")
-	if err := r.Cut("db2"); err != nil {
-		t.Fatal(err)
+	for _, hosts := range []int{2, 3} {
+		t.Run(fmt.Sprintf("%d hosts", hosts), func(t *testing.T) {
+			t.Parallel()
+			r := slowRig(t, hosts)
+			args := append(slices.Clone(slow), "db1:/srv/data")
+			for i := 2; i <= hosts; i++ {
+				args = append(args, fmt.Sprintf("db%d:/srv/in", i))
+			}
+			j := r.start(nil, args...)
+			j.moving("db2", "/srv/in")
+			r.until(func() error {
+				if n := stagedBytes(r.path("db2", "/srv/in")); n < 15<<20 {
+					return fmt.Errorf("%d bytes are staged", n)
+				}
+				return nil
+			})
+			if err := r.Cut("db2"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(6 * time.Second) // how long the link is away
+			if err := r.Mend("db2"); err != nil {
+				t.Fatal(err)
+			}
+			j.wants(0)
+			for i := 2; i <= hosts; i++ {
+				r.same("db1", "/srv/data", fmt.Sprintf("db%d", i), "/srv/in/data")
+			}
+			r.clean()
+		})
 	}
-	time.Sleep(8 * time.Second) // how long the link is away
-	if err := r.Mend("db2"); err != nil {
-		t.Fatal(err)
-	}
-	j.wants(0)
-	r.same("db1", "/srv/data", "db2", "/srv/in/data")
-	r.clean()
 }
 
 // TestSickTarget: a target whose disk fills up while data flows fails alone
