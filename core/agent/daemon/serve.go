@@ -49,6 +49,8 @@ func serveMain(stdin io.Reader, stderr io.Writer) int {
 		return 1
 	}
 	defer s.close()
+	profiler := startProfiler(s.config, s.files.log)
+	defer profiler.stop()
 	s.run(ctx)
 	return 0
 }

@@ -19,6 +19,7 @@ import (
 //	agents/              binaries, placed by the controller
 //	in/                  messages, put there by the controller, deleted by their reader
 //	run/TRANSFER/AGENT/  one living agent, or what is left of one
+//	profile/             made by whoever wants profiles of agents; see profileDir
 const (
 	agentsDir = "agents"
 	inDir     = "in"
