@@ -71,12 +71,12 @@ fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## fixed costs as a table; as root in the lab too
-	$(GO) run ./test/bench
+bench: build ## all cases against named peers into docs/benchmarks.md; root, an hour; ROUNDS=5, CASES=NAME,...; PROFILE=DIR: profiles instead
+	$(GO) run ./test/bench -rounds $(ROUNDS) $(if $(CASES),-cases $(CASES)) $(if $(PROFILE),-profile $(PROFILE),-full)
 
-.PHONY: bench-full
-bench-full: build ## all cases against named peers into docs/benchmarks.md; root, half an hour, ROUNDS=5
-	$(GO) run ./test/bench -full -rounds $(ROUNDS)
+.PHONY: bench-quick
+bench-quick: build ## what a transfer costs beside its bytes, as a table; as root in the lab too
+	$(GO) run ./test/bench
 
 .PHONY: lab
 lab: build ## leave a lab of hosts up to play with; needs root

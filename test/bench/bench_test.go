@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,7 +88,7 @@ func TestMarks(t *testing.T) {
 		"InnoDB directory, defaults":                    "| 0.35 | - | - | not measured |", // rsync has no run
 		"4 GB incompressible file, defaults":            "| 0.50 | - | - | not measured |",
 		"200 Mbit/s: bytes":                             "| 1.03 | 1.05 | - | **not reached** |",
-		"200 Mbit/s: time, against what the bytes need": "| 1.06 | 0.24 | - | reached |",
+		"200 Mbit/s: time, against what the bytes need": "| 1.06 | 0.25 | - | reached |",
 	}
 	for _, m := range marks() {
 		c, known := byName[m.testCase]
@@ -106,6 +107,68 @@ func TestMarks(t *testing.T) {
 		if line := m.verdict(results); want[m.what] != "" && !strings.HasSuffix(line, want[m.what]) {
 			t.Errorf("%s: %s, want %s", m.what, line, want[m.what])
 		}
+	}
+}
+
+func TestLargestAgent(t *testing.T) {
+	r := &result{entries: []entry{{runs: []run{{sourcePeak: 10 << 20, targetPeak: 64 << 20}, {sourcePeak: 32 << 20}}}, {runs: []run{{relayPeak: 128 << 20}}}}}
+	if got := largestAgent(r, nil, nil); got != 0.5 {
+		t.Errorf("the largest agent takes %.2f of what it may, want 0.50", got)
+	}
+	var one run
+	one.peaks([]string{targetHost, secondHost}, map[string]int64{sourceHost: 1, targetHost: 2, secondHost: 3})
+	if one.sourcePeak != 1 || one.relayPeak != 2 || one.targetPeak != 3 {
+		t.Errorf("peaks of a chain: %+v", one)
+	}
+	one.peaks([]string{targetHost}, map[string]int64{sourceHost: 4, targetHost: 5})
+	if one.sourcePeak != 4 || one.targetPeak != 5 {
+		t.Errorf("peaks without a relay: %+v", one)
+	}
+}
+
+func TestSharesOfAProfile(t *testing.T) {
+	got := shares(`File: transferpy-agent
+Type: cpu
+Duration: 859.45ms, Total samples = 660ms (76.79%)
+-----------+-------------------------------------------------------
+     170ms   internal/runtime/syscall/linux.Syscall6
+             syscall.RawSyscall6
+             syscall.Pwrite (inline)
+             os.(*File).WriteAt
+             github.com/transferpy/transferpy/core/agent.(*incoming).put
+-----------+-------------------------------------------------------
+      10ms   internal/runtime/syscall/linux.Syscall6
+             internal/poll.(*FD).Write
+             net.(*conn).Write
+             crypto/tls.(*Conn).Write
+             sync.(*WaitGroup).Go.func1
+-----------+-------------------------------------------------------
+     1.20s   lukechampine.com/blake3/guts.compressChunksAVX512
+             github.com/transferpy/transferpy/core/agent/digest.fullSubtree
+-----------+-------------------------------------------------------
+      20ms   runtime.memmove
+             crypto/tls.(*Conn).Read
+-----------+-------------------------------------------------------
+      30ms   crypto/internal/fips140/aes/gcm.gcmAesEnc
+             crypto/tls.(*Conn).Write
+-----------+-------------------------------------------------------
+      10ms   runtime.futex
+             runtime.notewakeup
+-----------+-------------------------------------------------------
+      40ms   github.com/transferpy/transferpy/core/agent.claimOf (inline)
+-----------+-------------------------------------------------------
+`)
+	want := map[string]time.Duration{"write files": 170 * time.Millisecond, "send": 10 * time.Millisecond, "hash": 1200 * time.Millisecond,
+		"copy in memory": 20 * time.Millisecond, "cipher": 30 * time.Millisecond, "scheduler": 10 * time.Millisecond, rest: 40 * time.Millisecond}
+	if !maps.Equal(got, want) {
+		t.Errorf("shares %v, want %v", got, want)
+	}
+	var table strings.Builder
+	if err := writeShares(&table, []string{"db1", "db2"}, []map[string]time.Duration{got, {"hash": time.Second}}); err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(table.String(), "\n"); len(lines) != 2+len(want)+1 || !strings.Contains(lines[1], "hash  1.20  81 %  1.00  100 %") {
+		t.Errorf("the table is\n%s", table.String())
 	}
 }
 

@@ -28,25 +28,25 @@ func cases() []testCase {
 	database, files, file := dataset{innodb, innodbBytes}, dataset{small, smallFiles}, dataset{large, largeBytes}
 	return []testCase{
 		{name: "innodb-tmpfs", title: "InnoDB directory, in memory", data: database,
-			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync, peerAsIs, peerRepaired)},
+			contenders: once(some(oursPlain, oursDefault, oursUnread, oursParallel, oursChain, peerNC, peerZstd, peerSSH, peerRsync, peerAsIs, peerRepaired), oursChain)},
 		{name: "small-tmpfs", title: "100,000 files of 0-16 kB, in memory", data: files,
 			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync, peerRepaired)},
 		{name: "large-tmpfs", title: "one file of 4 GB that does not compress, in memory", data: file,
 			contenders: some(oursPlain, oursDefault, oursUnread, oursParallel, peerNC, peerZstd, peerSSH, peerRsync)},
 		{name: "innodb-disk", title: "InnoDB directory, on disk", data: database, disk: true,
 			contenders: some(oursPlain, oursDefault, oursUnread, peerNC, peerVerified, peerSSH, peerRsync)},
-		{name: "innodb-200mbit", title: "InnoDB directory, in memory, link of 200 Mbit/s", data: database, cap: "200mbit", bits: 200e6, rounds: 3,
+		{name: "innodb-200mbit", title: "InnoDB directory, in memory, link of 200 Mbit/s", data: database, cap: "200mbit", bits: 200e6,
 			contenders: once(some(oursDefault, peerZstd, peerNC, peerRepaired), peerNC)},
-		{name: "innodb-1gbit", title: "InnoDB directory, in memory, link of 1 Gbit/s", data: database, cap: "1gbit", bits: 1e9, rounds: 3,
+		{name: "innodb-1gbit", title: "InnoDB directory, in memory, link of 1 Gbit/s", data: database, cap: "1gbit", bits: 1e9,
 			contenders: some(oursPlain, oursDefault, peerNC, peerZstd, peerRsync, peerRepaired)},
-		{name: "small-disk", title: "100,000 files of 0-16 kB, on disk", data: files, disk: true, rounds: 3,
+		{name: "small-disk", title: "100,000 files of 0-16 kB, on disk", data: files, disk: true,
 			contenders: some(oursDefault, oursUnread, peerNC, peerRsync)},
-		{name: "large-disk", title: "one file of 4 GB that does not compress, on disk", data: file, disk: true, rounds: 3,
+		{name: "large-disk", title: "one file of 4 GB that does not compress, on disk", data: file, disk: true,
 			contenders: some(oursDefault, peerNC, peerVerified, peerRsync)},
 		{name: "sparse-disk", title: "one sparse file of 20 GB, on disk (for the agents' memory)", data: dataset{sparse, sparseBytes}, disk: true, rounds: 1,
-			contenders: some(oursDefault)},
+			contenders: some(oursDefault, oursChain)},
 		{name: "million-disk", title: "1,000,000 files of 0-64 bytes, on disk (for the agents' memory)", data: dataset{tiny, tinyFiles}, disk: true, rounds: 1,
-			contenders: some(oursDefault, peerNC)},
+			contenders: some(oursDefault, oursChain, peerNC)},
 	}
 }
 

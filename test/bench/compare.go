@@ -15,10 +15,11 @@ import (
 type run struct {
 	wall       time.Duration
 	source     time.Duration // CPU time on the source
-	target     time.Duration // and on the target
+	target     time.Duration // and on the targets together
 	wire       int64         // bytes that the source has sent
 	sourcePeak int64         // largest resident memory of an agent on the source; 0: not ours
-	targetPeak int64
+	relayPeak  int64         // on a target with another behind it; 0: there was none
+	targetPeak int64         // on the last target
 }
 
 // entry is a contender in a case, with its runs.
@@ -109,6 +110,7 @@ func (o *options) setUp(ctx context.Context, c testCase, stderr io.Writer) (*sta
 	if err != nil {
 		return nil, err
 	}
+	s.profiles = o.keep
 	fmt.Fprintf(stderr, "%s: making the data\n", c.name)
 	if err := c.data.scaled(o.scale).make(ctx, s.path(sourceHost, sourceData), o.cache); err != nil {
 		return nil, errors.Join(err, s.lab.Close())
@@ -173,6 +175,11 @@ func (s *stage) take(ctx context.Context, e *entry, held size, c testCase, round
 	}
 	e.runs = append(e.runs, one)
 	fmt.Fprintf(stderr, "%s: round %d: %s: %.2f s\n", c.name, round+1, e.name, one.wall.Seconds())
+	if e.ours && e.name != fixed.name && s.profiles != "" {
+		if err := s.tellProfiles(ctx, e.contender, c.name, round, stderr); err != nil {
+			fmt.Fprintf(stderr, "%s: no profile: %v\n", c.name, err)
+		}
+	}
 }
 
 // measure runs a contender once, into a new directory and from a source that
@@ -180,26 +187,34 @@ func (s *stage) take(ctx context.Context, e *entry, held size, c testCase, round
 func (s *stage) measure(ctx context.Context, p contender, held size, c testCase) (one run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	target := s.path(targetHost, targetDir)
-	if err := os.Mkdir(target, 0o755); err != nil {
-		return one, err
+	for _, host := range p.targets() {
+		target := s.path(host, targetDir)
+		if err := os.Mkdir(target, 0o755); err != nil {
+			return one, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(target)) }()
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(target)) }()
 	if err := evict(s.path(sourceHost, sourceDir)); err != nil {
 		return one, err
+	}
+	hosts := append([]string{sourceHost}, p.targets()...)
+	if p.ours && s.profiles != "" {
+		if err := s.askProfiles(hosts); err != nil {
+			return one, err
+		}
 	}
 	before, err := s.reading(ctx, c)
 	if err != nil {
 		return one, err
 	}
 	s.cpu = map[string]time.Duration{}
-	unwatch := func() (int64, int64) { return 0, 0 }
+	unwatch := func() map[string]int64 { return nil }
 	if p.ours {
-		unwatch = s.watch(ctx)
+		unwatch = s.watch(ctx, hosts)
 	}
 	err = p.run(ctx, s)
 	one.wall = time.Since(s.began)
-	one.sourcePeak, one.targetPeak = unwatch()
+	one.peaks(p.targets(), unwatch())
 	if err != nil {
 		return one, err
 	}
@@ -213,11 +228,25 @@ func (s *stage) measure(ctx context.Context, p contender, held size, c testCase)
 	one.source = after.source - before.source + s.cpu[sourceHost]
 	one.target = after.target - before.target + s.cpu[targetHost]
 	one.wire = after.wire - before.wire
-	got, err := measure(target)
-	if err == nil && got != held {
-		err = fmt.Errorf("%d files with %d bytes have arrived of %d with %d", got.files, got.bytes, held.files, held.bytes)
+	for _, host := range p.targets() {
+		got, err := measure(s.path(host, targetDir))
+		if err == nil && got != held {
+			err = fmt.Errorf("%d files with %d bytes have arrived on %s of %d with %d", got.files, got.bytes, host, held.files, held.bytes)
+		}
+		if err != nil {
+			return one, err
+		}
 	}
-	return one, err
+	return one, nil
+}
+
+// peaks books the largest memory by what the hosts were.
+func (r *run) peaks(targets []string, of map[string]int64) {
+	last := len(targets) - 1
+	r.sourcePeak, r.targetPeak = of[sourceHost], of[targets[last]]
+	for _, relay := range targets[:last] {
+		r.relayPeak = max(r.relayPeak, of[relay])
+	}
 }
 
 // reading is what the kernel counts, at one time.
@@ -230,8 +259,12 @@ func (s *stage) reading(ctx context.Context, c testCase) (r reading, err error) 
 	if r.source, err = s.hostCPU(sourceHost); err != nil {
 		return r, err
 	}
-	if r.target, err = s.hostCPU(targetHost); err != nil {
-		return r, err
+	for _, host := range []string{targetHost, secondHost} {
+		used, err := s.hostCPU(host)
+		if err != nil {
+			return r, err
+		}
+		r.target += used
 	}
 	r.wire, err = s.sent(ctx, c.cap != "")
 	return r, err

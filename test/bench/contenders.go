@@ -17,6 +17,7 @@ import (
 type contender struct {
 	name  string
 	ours  bool
+	chain bool     // to two targets, of which the first is a relay
 	once  bool     // it takes so long that it runs in the first round alone
 	tools []string // programs that it needs
 	run   func(ctx context.Context, s *stage) error
@@ -28,6 +29,7 @@ const (
 	oursDefault  = "transferpy"
 	oursUnread   = "transferpy --no-checksum"
 	oursParallel = "transferpy --parallel-checksum"
+	oursChain    = "transferpy to two targets"
 	peerNC       = "tar | nc | tar"
 	peerZstd     = "tar | zstd -1 | nc"
 	peerSSH      = "tar | ssh | tar"
@@ -43,6 +45,7 @@ var contenders = map[string]contender{
 	oursDefault:  ours(oursDefault, sourceData),
 	oursUnread:   ours(oursUnread, sourceData, "--no-checksum"),
 	oursParallel: ours(oursParallel, sourceData, "--parallel-checksum"),
+	oursChain:    chain(oursChain, sourceData),
 	peerNC:       {name: peerNC, tools: []string{"tar", "nc"}, run: stream("", "")},
 	peerZstd:     {name: peerZstd, tools: []string{"tar", "nc", "zstd"}, run: stream("zstd -q -1 |", "zstd -q -d |")},
 	peerSSH: {name: peerSSH, tools: []string{"tar", "ssh"}, run: onSource(
@@ -70,12 +73,32 @@ func some(names ...string) []contender {
 	return list
 }
 
-// ours copies a directory with the transferpy under test, run on the control
-// host.
+// ours copies a directory with the transferpy under test.
 func ours(name, source string, flags ...string) contender {
-	return contender{name: name, ours: true, run: func(ctx context.Context, s *stage) error {
+	return contender{name: name, ours: true, run: transferpy(source, flags, targetHost)}
+}
+
+// chain copies it to two targets, of which the first passes it on.
+func chain(name, source string) contender {
+	return contender{name: name, ours: true, chain: true, run: transferpy(source, nil, targetHost, secondHost)}
+}
+
+// targets are the hosts that it copies to.
+func (c contender) targets() []string {
+	if c.chain {
+		return []string{targetHost, secondHost}
+	}
+	return []string{targetHost}
+}
+
+// transferpy runs it on the control host.
+func transferpy(source string, flags []string, targets ...string) func(context.Context, *stage) error {
+	return func(ctx context.Context, s *stage) error {
 		argv := append([]string{"transferpy", "--config", "/dev/null", "--output", "json", "--progress", "never"}, flags...)
-		argv = append(argv, sourceHost+":"+source, targetHost+":"+targetDir)
+		argv = append(argv, sourceHost+":"+source)
+		for _, host := range targets {
+			argv = append(argv, host+":"+targetDir)
+		}
 		cmd := s.lab.Cmd(lab.Control, argv...)
 		var output bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &output, &output
@@ -90,7 +113,7 @@ func ours(name, source string, flags ...string) contender {
 			return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), errors.Join(err, ctx.Err()), text[max(0, len(text)-1500):])
 		}
 		return nil
-	}}
+	}
 }
 
 // onSource runs a script on the source.

@@ -6,6 +6,9 @@
 //	go run ./test/bench -full        all cases, written to docs/benchmarks.md
 //	go run ./test/bench -list        the names of the cases
 //	go run ./test/bench -cases innodb-tmpfs -rounds 1 -scale 0.2
+//	go run ./test/bench -cases large-tmpfs -only no-compress -rounds 1 -profile DIR
+//
+// which make bench-quick and make bench do for the first two.
 //
 // A ratio holds within one run alone: compare no seconds between machines.
 package main
@@ -38,6 +41,7 @@ type options struct {
 	out    string  // the page to write
 	list   bool
 	redo   bool
+	keep   string  // below which profiles of the agents are kept; empty: none are made
 	load   float64 // of the machine before the run
 }
 
@@ -46,7 +50,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "runs of each `N`; the median counts")
 	flag.StringVar(&o.bin, "bin", "bin", "`DIR` with the transferpy to measure")
-	flag.BoolVar(&o.full, "full", false, "run all cases and write the page")
+	flag.BoolVar(&o.full, "full", false, "run all cases and write docs/benchmarks.md")
 	flag.StringVar(&o.cases, "cases", "", "run these cases alone: `NAME,...`")
 	flag.StringVar(&o.only, "only", "", "run these contenders alone, known by a part of the name: `TEXT,...`")
 	flag.Float64Var(&o.scale, "scale", 1, "`FACTOR` for the size of all data, to try things out")
@@ -54,6 +58,7 @@ func main() {
 	flag.StringVar(&o.disk, "disk", "/var/tmp", "`DIR` of the file system to measure as a disk")
 	flag.StringVar(&o.out, "out", "", "write the page to `FILE` (with -full: docs/benchmarks.md)")
 	flag.BoolVar(&o.list, "list", false, "list the cases")
+	flag.StringVar(&o.keep, "profile", "", "have the agents profiled, keep that below `DIR` and tell what they spend their time on; costs some of it, so no page is written")
 	flag.BoolVar(&o.redo, "rebuild", false, "build the InnoDB directory anew")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -81,7 +86,7 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer remove()
-	if !o.full && o.cases == "" {
+	if !o.full && o.cases == "" && o.keep == "" {
 		return bench(ctx, o.bin, o.rounds, stdout, stderr)
 	}
 	chosen, err := choose(cases(), o.cases)
@@ -91,7 +96,11 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := needs(chosen); err != nil {
 		return err
 	}
-	if o.full && o.out == "" {
+	if o.keep != "" {
+		if o.out != "" {
+			return errors.New("-profile and -out exclude each other: what is profiled is no result")
+		}
+	} else if o.full && o.out == "" {
 		o.out = filepath.Join("docs", "benchmarks.md")
 	}
 	return o.compare(ctx, chosen, stdout, stderr)

@@ -34,7 +34,7 @@ func (o *options) publish(ctx context.Context, results []*result, w io.Writer) e
 
 const introduction = `# Benchmarks
 
-Written by ` + "`make bench-full`" + `: change nothing above the heading "Notes" by hand.
+Written by ` + "`make bench`" + `: change nothing above the heading "Notes" by hand.
 Measured %s with %s, on %s.
 
 Two hosts of the lab (network namespaces on one machine, a link without a limit
@@ -54,7 +54,9 @@ medians of %s. Compare ratios, not seconds: they hold in one run alone.
 - *wire*: bytes that the source's interface has sent. Where the link has a
   limit, every packet's headers are counted, else one header for what the
   kernel hands on in one piece.
-- *peak*: the largest resident memory that an agent has had.
+- *peak*: the largest resident memory that an agent has had. A *relay* is the
+  first of two targets, which passes on to the second; there the CPU time is that
+  of both targets together.
 
 transferpy encrypts (TLS 1.3), signs and checks whatever the flags;
 ` + "`transferpy`" + ` alone also compresses and reads back what was written,
@@ -93,23 +95,27 @@ func (r *result) write(w io.Writer) {
 	if n := len(r.fixed.runs); n > 0 {
 		fmt.Fprintf(w, "; transferpy's 1 MB: %s; rounds: %d", r.fixed.seconds(), n)
 	}
-	fmt.Fprint(w, ".\n\n| | seconds | CPU s/GB source | target | wire GB | peak MiB source | target |\n|---|---|---|---|---|---|---|\n")
+	fmt.Fprint(w, ".\n\n| | seconds | CPU s/GB source | target | wire GB | peak MiB source | relay | target |\n|---|---|---|---|---|---|---|---|\n")
 	gigabytes := max(float64(r.size.bytes)/1e9, 1e-9)
 	for i := range r.entries {
 		e := &r.entries[i]
 		if len(e.runs) == 0 {
-			fmt.Fprintf(w, "| %s | failed | | | | | |\n", code(e.name))
+			fmt.Fprintf(w, "| %s | failed | | | | | | |\n", code(e.name))
 			continue
 		}
-		source, target := "", ""
-		if e.ours {
-			a, b := e.peaks()
-			source, target = fmt.Sprint(a>>20), fmt.Sprint(b>>20)
-		}
-		fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.3f | %s | %s |\n", code(e.name), e.seconds(),
-			e.source().Seconds()/gigabytes, e.target().Seconds()/gigabytes, float64(e.wire())/1e9, source, target)
+		source, relay, target := e.peaks()
+		fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.3f | %s | %s | %s |\n", code(e.name), e.seconds(),
+			e.source().Seconds()/gigabytes, e.target().Seconds()/gigabytes, float64(e.wire())/1e9, mebibytes(source), mebibytes(relay), mebibytes(target))
 	}
 	r.writeRatios(w)
+}
+
+// mebibytes is a peak as it is shown; nothing where none was measured.
+func mebibytes(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n >> 20)
 }
 
 // writeRatios writes each of ours against each peer.
@@ -157,7 +163,7 @@ func (e *entry) seconds() string {
 // code is a name of commands as Markdown shows code; a bar in it would end
 // the table's cell.
 func code(name string) string {
-	if strings.HasPrefix(name, "transfer.py") || strings.HasPrefix(name, "the ") {
+	if strings.HasPrefix(name, "transfer.py") {
 		return name
 	}
 	return "`" + strings.ReplaceAll(name, "|", `\|`) + "`"

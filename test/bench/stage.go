@@ -22,6 +22,7 @@ import (
 const (
 	sourceHost = "db1"
 	targetHost = "db2"
+	secondHost = "db3" // behind the target in a chain
 	sourceDir  = "/srv/from"
 	sourceData = "/srv/from/data"  // what is copied
 	sourceTree = "/srv/from/fixed" // the 1 MB that shows the fixed cost
@@ -32,18 +33,20 @@ const (
 // runTimeout bounds one run of one contender.
 const runTimeout = 20 * time.Minute
 
-// stage is two hosts of a lab with the data of a case on the first. It runs
+// stage is three hosts of a lab with the data of a case on the first. It runs
 // one thing at a time.
 type stage struct {
 	lab   *lab.Lab
 	began time.Time                // of the run that is being timed
 	cpu   map[string]time.Duration // by commands that the stage started itself, a host
+
+	profiles string // where profiles of agents are kept; empty: none are made
 }
 
 // newStage makes the hosts; with disk their data lies below that directory,
 // else in memory. The caller closes the lab.
 func newStage(ctx context.Context, bin, disk string) (*stage, error) {
-	l, err := lab.Up(ctx, lab.Options{Hosts: 2, Bin: bin, Disk: disk, SrvSize: "80%"})
+	l, err := lab.Up(ctx, lab.Options{Hosts: 3, Bin: bin, Disk: disk, SrvSize: "80%"})
 	if err != nil {
 		return nil, err
 	}

@@ -21,11 +21,11 @@ const watchEvery = 150 * time.Millisecond
 // agentName is an agent's name as the kernel keeps it, at most 15 bytes.
 const agentName = "transferpy-agen"
 
-// watch notes the largest resident memory of an agent on source and target,
-// until stop is called, which waits and returns them.
-func (s *stage) watch(ctx context.Context) (stop func() (source, target int64)) {
+// watch notes the largest resident memory of an agent on each host, until stop
+// is called, which waits and returns them in bytes.
+func (s *stage) watch(ctx context.Context, hosts []string) (stop func() map[string]int64) {
 	ctx, cancel := context.WithCancel(ctx)
-	var peaks [2]int64
+	peaks := map[string]int64{}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ticker := time.NewTicker(watchEvery); ; {
@@ -35,18 +35,18 @@ func (s *stage) watch(ctx context.Context) (stop func() (source, target int64)) 
 				return
 			case <-ticker.C:
 			}
-			for i, host := range []string{sourceHost, targetHost} {
+			for _, host := range hosts {
 				list, _ := s.lab.Processes(host)
 				for _, p := range agents(list) {
-					peaks[i] = max(peaks[i], highWater(p.PID))
+					peaks[host] = max(peaks[host], highWater(p.PID))
 				}
 			}
 		}
 	})
-	return func() (int64, int64) {
+	return func() map[string]int64 {
 		cancel()
 		wg.Wait()
-		return peaks[0], peaks[1]
+		return peaks
 	}
 }
 
@@ -81,7 +81,7 @@ func highWater(pid int) int64 {
 func (s *stage) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for _, host := range []string{sourceHost, targetHost} {
+	for _, host := range []string{sourceHost, targetHost, secondHost} {
 		for {
 			list, err := s.lab.Processes(host)
 			if err != nil {
