@@ -39,7 +39,11 @@ func TestProfiles(t *testing.T) {
 			}
 			id := r.Agents[0].Agent
 			h.stop()
-			eventually(t, "the end of the agent", func() bool { return len(h.pids()) == 0 })
+			cpu := filepath.Join(dir, "t-"+id+".cpu.pprof")
+			eventually(t, "the end of the agent", func() bool {
+				info, err := os.Stat(cpu) // written last of all
+				return len(h.pids()) == 0 && (c.want == nil || err == nil && info.Size() > 0)
+			})
 			var got []string
 			files, _ := filepath.Glob(filepath.Join(dir, "*"))
 			for _, path := range files {
