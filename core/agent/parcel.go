@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"io"
-	"sync"
 
 	"github.com/transferpy/transferpy/core/agent/codec"
 	"github.com/transferpy/transferpy/core/agent/digest"
@@ -58,31 +57,23 @@ func (p *parcel) release() {
 // use.
 type packer struct {
 	budget  *relay.Budget
-	codec   codec.Codec
+	comp    *compressor
 	digests bool // digests of files are wanted
 	reading *stopwatch.Watch
 	alter   func(content []byte) // see badMemory
-	scratch sync.Pool
 }
 
-func newPacker(budget *relay.Budget, c codec.Codec, digests bool) *packer {
-	return &packer{budget: budget, codec: c, digests: digests}
+func newPacker(budget *relay.Budget, c *compressor, digests bool) *packer {
+	return &packer{budget: budget, comp: c, digests: digests}
 }
 
-// raw borrows memory for one piece of uncompressed bytes.
-func (w *packer) raw() *[]byte {
-	if b, ok := w.scratch.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, digest.PieceSize)
-	return &b
-}
+// raw borrows memory for what goes into one frame, a piece at most, until
+// giveBack.
+func (w *packer) raw() []byte { return w.budget.Spare()[:digest.PieceSize] }
 
-func (w *packer) giveBack(b *[]byte) { w.scratch.Put(b) }
+func (w *packer) giveBack(b []byte) { w.budget.Keep(b) }
 
-// pack makes a frame of content, compressed if that saves something. When
-// content lies in buf already, at the payload's place, a stored frame costs no
-// copy; else buf is nil.
+// pack makes a frame of content, compressed if that saves something.
 func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent, content []byte) (sealed, error) {
 	if w.alter != nil {
 		w.alter(content)
@@ -92,22 +83,25 @@ func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent,
 	if err != nil {
 		return sealed{}, err
 	}
-	id := codec.Stored
-	if w.codec.ID() != codec.Stored && len(content) > 0 {
-		// The encoder may not write behind the buffer: where it needs more
-		// than the content's own size, it makes memory of its own, and the
-		// frame is stored anyway.
-		out := w.codec.Encode(buf.B[head:head:len(buf.B)], content)
-		if codec.Saves(len(content), len(out)) {
-			id = w.codec.ID()
-			copy(buf.B[head:], out)
+	id, alike := codec.Stored, w.comp.alike(t, extents)
+	if with := w.comp.choose(alike); with != nil && len(content) > 0 {
+		if out, saved := w.comp.encode(with, alike, buf.B[head:head], content); saved {
+			id = with.ID()
+			if &out[0] != &buf.B[head] { // what is behind the content was too little
+				copy(buf.B[head:], out)
+			}
 			buf.B = buf.B[:head+len(out)]
 		}
 	}
 	if id == codec.Stored {
 		copy(buf.B[head:], content)
 	}
-	f, err := frame.Build(buf.B, t, uint8(id), 1, extents, len(content))
+	return seal(buf, t, id, extents, len(content))
+}
+
+// seal makes the frame that lies in buf.
+func seal(buf *relay.Buffer, t frame.Type, id codec.ID, extents []frame.Extent, decoded int) (sealed, error) {
+	f, err := frame.Build(buf.B, t, uint8(id), 1, extents, decoded)
 	if err != nil {
 		buf.Release()
 		return sealed{}, err
@@ -125,39 +119,31 @@ func (w *packer) into(ctx context.Context, p *parcel, t frame.Type, extents []fr
 	return err
 }
 
-// piece makes the frame of one piece of a file, read by readAt into place: a
+// piece makes the frame of one piece of a file, read by read into place: a
 // stored piece is read straight into the frame's buffer and hashed once for
-// both the frame and the file.
+// both the frame and the file; of a compressed one, nothing is copied either.
 func (w *packer) piece(ctx context.Context, entry, index uint64, length int, read func([]byte) error) (sealed, digest.Node, error) {
 	extents := []frame.Extent{{Entry: entry, Offset: index * digest.PieceSize, Length: uint64(length)}}
-	if w.codec.ID() != codec.Stored {
-		raw := w.raw()
-		defer w.giveBack(raw)
-		content := (*raw)[:length]
-		w.reading.Start()
-		err := read(content)
-		w.reading.Stop()
-		if err != nil {
-			return sealed{}, digest.Node{}, err
-		}
-		var node digest.Node
-		if w.digests {
-			node = digest.Piece(index, content)
-		}
-		s, err := w.pack(ctx, frame.TypeData, extents, content)
-		return s, node, err
-	}
-	head := frame.PayloadAt(1)
-	buf, err := w.budget.Get(ctx, head+length)
+	buf, err := w.budget.Get(ctx, frame.PayloadAt(1)+length)
 	if err != nil {
 		return sealed{}, digest.Node{}, err
 	}
+	content := buf.B[frame.PayloadAt(1):]
 	w.reading.Start()
-	err = read(buf.B[head:])
+	err = read(content)
 	w.reading.Stop()
 	if err != nil {
 		buf.Release()
 		return sealed{}, digest.Node{}, err
+	}
+	if alike := w.comp.of(entry); length > 0 {
+		if with := w.comp.choose(alike); with != nil {
+			node, saved := w.shrink(buf, index, with, alike)
+			if saved {
+				s, err := seal(buf, frame.TypeData, with.ID(), extents, length)
+				return s, node, err
+			}
+		}
 	}
 	f, err := frame.Build(buf.B, frame.TypeData, 0, 1, extents, length)
 	if err != nil {
@@ -166,6 +152,33 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 	}
 	sum, node := frameSum(f)
 	return sealed{relay.Packet{Frame: f, Buffer: buf}, sum}, *node, nil
+}
+
+// shrink compresses the piece that lies in buf, if that saves something, and
+// then returns its node.
+func (w *packer) shrink(buf *relay.Buffer, index uint64, with codec.Codec, alike *codec.Attempts) (node digest.Node, saved bool) {
+	head := frame.PayloadAt(1)
+	content, spare := buf.B[head:], w.budget.Spare()
+	defer func() { w.budget.Keep(spare) }()
+	out, saved := w.comp.encode(with, alike, spare[head:head], content)
+	if !saved {
+		return node, false
+	}
+	if w.alter != nil {
+		w.alter(content)
+	}
+	if w.digests {
+		node = digest.Piece(index, content)
+	}
+	if &out[0] == &spare[head] {
+		if mine := buf.Swap(spare[:head+len(out)]); mine != nil {
+			spare = mine
+			return node, true
+		}
+	}
+	copy(content, out)
+	buf.B = buf.B[:head+len(out)]
+	return node, true
 }
 
 // readAt fills b from r at off; a file that ends before has changed.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/transferpy/transferpy/core/agent/codec"
+	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/core/agent/relay"
@@ -37,7 +38,7 @@ func TestAParcelThatFailedIsReleased(t *testing.T) {
 	if err := s.read(t.Context(), spool(), emit); err != nil {
 		t.Fatal(err)
 	}
-	none, err := codec.ByName(codec.NameNone)
+	none, err := newCompressor(control.Settings{Codec: codec.NameNone})
 	if err != nil {
 		t.Fatal(err)
 	}

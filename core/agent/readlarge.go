@@ -110,7 +110,7 @@ func readPiece(ctx context.Context, k *packer, p *parcel, l *largeFile, index ui
 func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index uint64, length int, in []extent) error {
 	raw := k.raw()
 	defer k.giveBack(raw)
-	whole := (*raw)[:length]
+	whole := raw[:length]
 	from := int64(index) * digest.PieceSize
 	k.reading.Start()
 	err := readAt(l.f, l.entry.Path, whole, from)

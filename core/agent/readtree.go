@@ -118,7 +118,7 @@ func (w *walker) flush(ctx context.Context) error {
 func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, files []file) error {
 	raw := k.raw()
 	defer k.giveBack(raw)
-	all := gathered{content: (*raw)[:0]}
+	all := gathered{content: raw[:0]}
 	if err := readAll(k, p, src, files, &all); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type sender struct {
 	spool   *manifest.Spool
 	meter   *meter
 	stream  *streamReader // nil for a tree
+	tune    *tuner
 
 	opened time.Time // the first frame of the open segment
 	sums   []byte    // digests of files that are not sent yet
@@ -149,6 +150,7 @@ func (s *sender) frame(ctx context.Context, p relay.Packet, sum frame.Digest) er
 	if err := s.out.send(ctx, p); err != nil {
 		return err
 	}
+	s.tune.look(time.Now(), s.out.conn.Held)
 	if s.sealer.Bytes() >= s.limit || s.sealer.Frames() >= frame.MaxSegmentFrames-2 || time.Since(s.opened) >= segmentAge {
 		return s.seal(ctx)
 	}

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/transferpy/transferpy/core/agent/codec"
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -103,7 +102,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 		return err
 	}
 	defer spool.Close()
-	c, err := codec.ByName(s.chain.plan.Settings.Codec)
+	comp, err := newCompressor(s.chain.plan.Settings)
 	if err != nil {
 		return err
 	}
@@ -116,7 +115,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 	order, work := make(chan *parcel, maxParcels), make(chan *parcel, maxParcels)
 	budget := relay.NewBudget(sourceBudget)
 	budget.Waiting = &s.meter.full
-	k := newPacker(budget, c, s.chain.digests())
+	k := newPacker(budget, comp, s.chain.digests())
 	k.reading = &s.meter.disk
 	k.alter = s.job.bad.content
 	for range workers() {
@@ -137,6 +136,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 			func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
 	})
 	send := s.newSender(s.newOutgoing(data), spool, in)
+	send.tune = newTuner(comp, s.meter, s.stepped)
 	group.Go(func() error { return s.drive(ctx, send, order) })
 	err = group.Wait()
 	drain(order)
@@ -165,19 +165,22 @@ func (s *source) drive(ctx context.Context, send *sender, order <-chan *parcel) 
 	return err
 }
 
+// stepped notes that auto has chosen another codec, and why.
+func (s *source) stepped(rung int, l codec.Load) {
+	s.job.cfg.Log.Info("another codec", "rung", rung, "held", l.Held, "starved", l.Starved, "coding", l.Coding, "idle", l.Idle)
+}
+
 // newOutgoing is the first hop of the chain, at the rate that is allowed.
 func (s *source) newOutgoing(data *link.Conn) *outgoing {
 	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
 	o.sent = func(n int) { s.meter.wire.Add(int64(n)) }
 	if limit := s.chain.plan.Settings.LimitRate; limit > 0 {
-		// A tenth of a second's worth at once, so that the rate is even and
-		// a short transfer is not over it.
-		limiter := rate.NewLimiter(rate.Limit(limit), int(max(limit/10, 4096)))
-		o.chunk = limiter.Burst()
+		p := newPacer(limit)
+		o.chunk = p.step()
 		o.pace = func(ctx context.Context, n int) error {
 			s.meter.paced.Start()
 			defer s.meter.paced.Stop()
-			return limiter.WaitN(ctx, n)
+			return p.wait(ctx, onWire(n))
 		}
 	}
 	return o

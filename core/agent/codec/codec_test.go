@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -24,17 +25,31 @@ func payloads() map[string][]byte {
 	}
 }
 
-func TestRoundTrip(t *testing.T) {
-	for _, name := range Names() {
-		c, err := ByName(name)
-		if err != nil {
-			t.Fatal(err)
+// all are the codecs at all their levels, by a name for messages.
+func all(t testing.TB) map[string]Codec {
+	codecs := map[string]Codec{}
+	for _, name := range []string{NameZstd, NameMinLZ, NameNone} {
+		for level := range Levels + 1 {
+			if name == NameNone && level > 0 {
+				continue
+			}
+			c, err := ByName(name, level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codecs[fmt.Sprint(name, " ", level)] = c
 		}
+	}
+	return codecs
+}
+
+func TestRoundTrip(t *testing.T) {
+	for name, c := range all(t) {
 		for what, src := range payloads() {
 			payload := c.Encode(nil, src)
 			if saves := Saves(len(src), len(payload)); what == "random" && saves {
 				t.Errorf("%s: random bytes are worth %d of %d", name, len(payload), len(src))
-			} else if what == "text" && name != NameNone && (!saves || len(payload) > len(src)/2) {
+			} else if what == "text" && c.ID() != Stored && (!saves || len(payload) > len(src)/2) {
 				t.Errorf("%s: text is not compressed: %d of %d bytes", name, len(payload), len(src))
 			}
 			got, err := Decompress(c.ID(), nil, payload, len(src))
@@ -45,10 +60,44 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestLevelsAndLadder: a higher level, and a higher rung, makes fewer bytes
+// of what a database's pages are like.
+func TestLevelsAndLadder(t *testing.T) {
+	var src []byte
+	rng := rand.New(rand.NewPCG(1, 2))
+	words := strings.Fields("main page user talk category template file help portal draft module history edit revision")
+	for len(src) < 1<<20 {
+		src = fmt.Appendf(src, "%08d %s %s %x\n", len(src)/40, words[rng.IntN(len(words))], words[rng.IntN(len(words))], rng.Uint32())
+	}
+	src = src[:1<<20]
+	last := len(src) + 1
+	for i, c := range Ladder() {
+		if n := len(c.Encode(nil, src)); n >= last {
+			t.Errorf("rung %d makes %d bytes, the one below %d", i, n, last)
+		} else {
+			last = n
+		}
+	}
+	for _, name := range []string{NameMinLZ, NameZstd} {
+		last := len(src)
+		for level := 1; level <= Levels; level++ {
+			c, err := ByName(name, level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(c.Encode(nil, src)); n >= last {
+				t.Errorf("%s %d makes %d bytes, the level below %d", name, level, n, last)
+			} else {
+				last = n
+			}
+		}
+	}
+}
+
 func TestReusesMemory(t *testing.T) {
 	src := payloads()["text"]
 	for _, name := range []string{NameMinLZ, NameZstd} {
-		c, _ := ByName(name)
+		c, _ := ByName(name, 0)
 		enc, dec := make([]byte, 0, 2*len(src)), make([]byte, 0, len(src))
 		out := c.Encode(enc, src)
 		got, err := c.Decode(dec, out, len(src))
@@ -63,8 +112,7 @@ func TestReusesMemory(t *testing.T) {
 
 func TestDecodeRefusesWrongLength(t *testing.T) {
 	src := payloads()["text"]
-	for _, name := range Names() {
-		c, _ := ByName(name)
+	for name, c := range all(t) {
 		out := c.Encode(nil, src)
 		for _, rawLen := range []int{-1, 0, len(src) - 1, len(src) + 1, MaxRaw + 1, 1 << 40} {
 			if _, err := c.Decode(nil, out, rawLen); err == nil {
@@ -89,8 +137,13 @@ func TestSaves(t *testing.T) {
 }
 
 func TestUnknown(t *testing.T) {
-	if _, err := ByName("lzma"); err == nil || !strings.Contains(err.Error(), "zstd") {
+	if _, err := ByName("lzma", 0); err == nil || !strings.Contains(err.Error(), "zstd") {
 		t.Errorf("the error names no known codec: %v", err)
+	}
+	for name, level := range map[string]int{NameNone: 1, NameMinLZ: Levels + 1, NameZstd: -1, NameAuto: 0} {
+		if _, err := ByName(name, level); err == nil {
+			t.Errorf("%s is taken at level %d", name, level)
+		}
 	}
 	if _, err := Decompress(200, nil, nil, 0); err == nil {
 		t.Error("an unknown id is taken")
@@ -126,7 +179,7 @@ func FuzzDecode(f *testing.F) {
 func BenchmarkCodecs(b *testing.B) {
 	src := payloads()["text"][:512<<10]
 	for _, name := range []string{NameMinLZ, NameZstd} {
-		c, _ := ByName(name)
+		c, _ := ByName(name, 0)
 		enc := c.Encode(nil, src)
 		b.Run(name+"/encode", func(b *testing.B) {
 			b.SetBytes(int64(len(src)))

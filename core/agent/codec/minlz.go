@@ -7,13 +7,17 @@ import (
 	"github.com/minio/minlz"
 )
 
-// minLZ encodes blocks with the level that outruns TLS on one core.
-type minLZ struct{}
+// minLZLevels are the library's names of our levels. The first outruns TLS on
+// one core.
+var minLZLevels = [Levels]int{minlz.LevelSuperFast, minlz.LevelFastest, minlz.LevelBalanced}
+
+// minLZ encodes blocks with one of the library's levels.
+type minLZ struct{ level int }
 
 func (minLZ) ID() ID { return MinLZ }
 
-func (minLZ) Encode(dst, src []byte) []byte {
-	out, err := minlz.Encode(grow(dst, minlz.MaxEncodedLen(len(src))), src, minlz.LevelSuperFast)
+func (c minLZ) Encode(dst, src []byte) []byte {
+	out, err := minlz.Encode(grow(dst, minlz.MaxEncodedLen(len(src))), src, c.level)
 	if err != nil {
 		// Only a block above MaxRaw or an unknown level does this, which is
 		// a mistake of ours: no frame is that long.

@@ -54,12 +54,7 @@ func (b *Budget) Get(ctx context.Context, n int) (*Buffer, error) {
 	case n > usual || n <= small:
 		buf.B = make([]byte, n)
 	default:
-		select {
-		case used := <-b.free:
-			buf.B = used[:n]
-		default:
-			buf.B = make([]byte, n, usual)
-		}
+		buf.B = b.Spare()[:n]
 	}
 	buf.holds.Store(1)
 	return buf, nil
@@ -85,6 +80,40 @@ const (
 	small = 32 << 10
 )
 
+// Spare returns memory of the usual size that the Budget does not count, for
+// who needs it for a moment and bounds how many do. It goes into a Buffer by
+// Swap, or back by Keep.
+func (b *Budget) Spare() []byte {
+	select {
+	case used := <-b.free:
+		return used
+	default:
+		return make([]byte, usual)
+	}
+}
+
+// Keep takes memory back that Spare or Swap has given.
+func (b *Budget) Keep(spare []byte) {
+	if cap(spare) == usual {
+		select {
+		case b.free <- spare[:usual]:
+		default:
+		}
+	}
+}
+
+// Swap puts other, a Spare cut to what it holds, in the place of the buffer's
+// memory, which it returns. It refuses, and returns nil, where the buffer is
+// not of the usual size and so counts for less.
+func (b *Buffer) Swap(other []byte) []byte {
+	if cap(b.B) != usual || cap(other) != usual {
+		return nil
+	}
+	mine := b.B
+	b.B = other
+	return mine
+}
+
 // Hold adds a hold.
 func (b *Buffer) Hold() { b.holds.Add(1) }
 
@@ -96,12 +125,7 @@ func (b *Buffer) Release() {
 	case left < 0:
 		panic("relay: a buffer was released twice")
 	}
-	if cap(b.B) == usual {
-		select {
-		case b.budget.free <- b.B[:usual]:
-		default:
-		}
-	}
+	b.budget.Keep(b.B)
 	b.B = nil
 	b.budget.sem.Release(b.weight)
 }
