@@ -36,6 +36,7 @@ var Keys = []Key{
 	{Name: "executor", Flag: "executor", Type: sdk.TypeString, Default: "ssh", Help: "`NAME` of the executor that runs commands on hosts; the host localhost always has executor local"},
 	{Name: "firewall", Flag: "firewall", Type: sdk.TypeString, Default: "none", Help: "`NAME` of the firewall plugin that opens the targets' port; none opens nothing, the port must be reachable (auto is not built yet)"},
 	{Name: "codec", Flag: "codec", Type: sdk.TypeString, Default: "auto", Enum: codecs, Help: "compress with `CODEC`: " + codecHelp},
+	{Name: "compress_level", Flag: "compress-level", Type: sdk.TypeInt, Help: "`LEVEL` of --codec zstd or minlz, 1 to 3: 1, the default, is the fastest, 3 makes the fewest bytes"},
 	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},
 	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
 	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
@@ -58,11 +59,11 @@ var Keys = []Key{
 // codecs are the values of --codec.
 var codecs = []string{"auto", "zstd", "minlz", "none"}
 
-const codecHelp = "auto, zstd, minlz or none"
+const codecHelp = "zstd, minlz, none, or auto, which steps between these as the link and the processors ask for"
 
 // NotBuilt are flags of later versions, which are refused in words that say
 // so: nobody is to think that they were mistyped, or did something.
-var NotBuilt = []string{"compress-level", "limit-read", "nice", "slow-target", "target-path", "targets", "yes"}
+var NotBuilt = []string{"limit-read", "nice", "slow-target", "target-path", "targets", "yes"}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

@@ -68,6 +68,7 @@ func Resolve(flags Flags, options []string, file *File, attended bool) (*Setting
 	}
 	s.Request = v.request(attended)
 	v.verification(s)
+	v.compression(s)
 	if s.Request.Firewall == "auto" {
 		e := configError("%s: the automatic choice of a firewall is not built yet", v.get("firewall").where)
 		e.Hint = "use --firewall none, and have the targets' port open"
@@ -203,6 +204,24 @@ func (v *values) verification(s *Settings) {
 	if r.Mode == "decompress" && !r.Compress {
 		warn("%s has no effect for type decompress: what is sent is compressed already", v.get("compress").where)
 		r.Compress = true
+	}
+}
+
+// compression applies what follows from --no-compress and from the codec:
+// only a codec that is named has levels. auto finds its own, and none has none.
+func (v *values) compression(s *Settings) {
+	r := &s.Request
+	level := v.get("compress_level")
+	switch {
+	case level.text == "" && !v.byFlag("compress_level"):
+	case r.Compress && r.Codec != "auto" && r.Codec != "none":
+		r.CodecLevel = parsed(v, "compress_level", func(text string) (int, error) { return parseInt(text, 1, control.CodecLevels) })
+	case !r.Compress || v.byFlag("codec") && !v.byFlag("compress_level"):
+		s.Warnings = append(s.Warnings, fmt.Sprintf("%s has no effect without --codec zstd or minlz", level.where))
+	default:
+		e := configError("%s: the codec %s has no levels", level.where, r.Codec)
+		e.Hint = "name the codec: --codec zstd or --codec minlz; auto chooses the level too"
+		v.errs = append(v.errs, e)
 	}
 	if !r.Compress {
 		if v.byFlag("codec") && r.Codec != "none" && r.Codec != "auto" {

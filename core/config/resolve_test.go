@@ -208,9 +208,48 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestCompressLevel: a level goes with a codec that is named.
+func TestCompressLevel(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		flags    Flags
+		file     string
+		level    int
+		warnings int
+		refused  string // part of the error
+	}{
+		{"nothing", nil, "", 0, 0, ""},
+		{"flags", Flags{"codec": {"zstd"}, "compress-level": {"2"}}, "", 2, 0, ""},
+		{"file", nil, "codec = minlz\ncompress_level = 3\n", 3, 0, ""},
+		{"flag over file", Flags{"compress-level": {"1"}}, "codec = minlz\ncompress_level = 3\n", 1, 0, ""},
+		{"too high", Flags{"codec": {"zstd"}, "compress-level": {"4"}}, "", 0, 0, `--compress-level: "4" is no whole number from 1 to 3`},
+		{"too low", Flags{"codec": {"zstd"}, "compress-level": {"0"}}, "", 0, 0, `"0" is no whole number`},
+		{"auto", Flags{"compress-level": {"2"}}, "", 0, 0, "the codec auto has no levels"},
+		{"none", Flags{"codec": {"none"}, "compress-level": {"2"}}, "", 0, 0, "the codec none has no levels"},
+		{"file, auto", nil, "compress_level = 2\n", 0, 0, "test.conf, line 2: compress_level: the codec auto has no levels"},
+		{"file, another codec by flag", Flags{"codec": {"auto"}}, "codec = zstd\ncompress_level = 2\n", 0, 1, ""},
+		{"no compression", Flags{"no-compress": {"true"}}, "codec = zstd\ncompress_level = 2\n", 0, 1, ""},
+	} {
+		s, err := resolve(t, tt.flags, nil, "[DEFAULT]\n"+tt.file)
+		switch {
+		case tt.refused != "":
+			if err == nil || !strings.Contains(err.Error(), tt.refused) {
+				t.Errorf("%s: got %v, want %q", tt.name, err, tt.refused)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case s.Request.CodecLevel != tt.level || len(s.Warnings) != tt.warnings:
+			t.Errorf("%s: level %d, warnings %q", tt.name, s.Request.CodecLevel, s.Warnings)
+		}
+	}
+}
+
 // TestCodecs holds the list of --codec against what the agents know.
 func TestCodecs(t *testing.T) {
 	if !slices.Equal(codecs, codec.Names()) {
 		t.Errorf("--codec takes %q, agents know %q", codecs, codec.Names())
+	}
+	if control.CodecLevels != codec.Levels {
+		t.Errorf("--compress-level goes to %d, the codecs' to %d", control.CodecLevels, codec.Levels)
 	}
 }

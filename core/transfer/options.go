@@ -78,15 +78,15 @@ func (q *Request) transfer(id string) sdk.Transfer {
 // settings are the knobs of the data plane. Data that is compressed already
 // is not compressed again.
 func (r *run) settings() control.Settings {
-	codec := r.req.Codec
+	codec, level := r.req.Codec, r.req.CodecLevel
 	switch {
 	case !r.req.Compress || r.plan.Compressed:
-		codec = "none"
+		codec, level = "none", 0
 	case codec == "":
 		codec = "auto"
 	}
 	return control.Settings{
-		Encrypt: r.req.Encrypt, Codec: codec, Verify: r.verify,
+		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: level, Verify: r.verify,
 		LimitRate: r.req.LimitRate, Owner: r.req.Owner,
 		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
 	}

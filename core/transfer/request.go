@@ -21,14 +21,16 @@ type Request struct {
 	Firewall string `json:"firewall"` // plugin name
 	Port     int    `json:"port"`     // 0: choose
 
-	Compress  bool                `json:"compress"`
-	Codec     string              `json:"codec"`
-	Encrypt   bool                `json:"encrypt"`
-	Verify    control.VerifyLevel `json:"verify"`
-	StopSlave bool                `json:"stop_slave,omitempty"`
-	Owner     string              `json:"owner"`
-	LimitRate int64               `json:"limit_rate,omitempty"` // bytes a second
-	Nice      bool                `json:"nice,omitempty"`
+	Compress bool   `json:"compress"`
+	Codec    string `json:"codec"`
+	// CodecLevel is that of zstd or minlz; 0: the default.
+	CodecLevel int                 `json:"codec_level,omitempty"`
+	Encrypt    bool                `json:"encrypt"`
+	Verify     control.VerifyLevel `json:"verify"`
+	StopSlave  bool                `json:"stop_slave,omitempty"`
+	Owner      string              `json:"owner"`
+	LimitRate  int64               `json:"limit_rate,omitempty"` // bytes a second
+	Nice       bool                `json:"nice,omitempty"`
 
 	DataNetworks   []string      `json:"data_networks,omitempty"`
 	RetryFor       time.Duration `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes

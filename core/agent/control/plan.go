@@ -42,8 +42,8 @@ type Member struct {
 // Settings are the knobs of the data plane, the same for all members.
 type Settings struct {
 	Encrypt      bool          `json:"encrypt"`
-	Codec        string        `json:"codec"` // none, minlz, zstd, auto
-	CodecLevel   int           `json:"codec_level,omitempty"`
+	Codec        string        `json:"codec"`                 // none, minlz, zstd, auto
+	CodecLevel   int           `json:"codec_level,omitempty"` // of minlz and zstd: 1 to CodecLevels; 0: the default
 	Verify       VerifyLevel   `json:"verify"`
 	LimitRate    int64         `json:"limit_rate,omitempty"`    // bytes a second on the wire; 0: none
 	LimitRead    int64         `json:"limit_read,omitempty"`    // bytes a second from the source's disk
@@ -52,6 +52,9 @@ type Settings struct {
 	LinkTimeout  time.Duration `json:"link_timeout"`            // how long links may take to be proven
 	RetryFor     time.Duration `json:"retry_for"`               // how long a peer may stay away in mid-transfer
 }
+
+// CodecLevels is how many levels of compression the codecs that have any take.
+const CodecLevels = 3
 
 // VerifyLevel is how the copy is verified.
 type VerifyLevel string

@@ -204,6 +204,8 @@ func (s *Settings) validate(c *check) {
 	default:
 		c.that(false, "unknown codec %.80q", s.Codec)
 	}
+	leveled := s.Codec == "minlz" || s.Codec == "zstd"
+	c.that(s.CodecLevel == 0 || leveled && s.CodecLevel > 0 && s.CodecLevel <= CodecLevels, "codec %.80q has no level %d", s.Codec, s.CodecLevel)
 	switch s.Verify {
 	case VerifyReadBack, VerifyReceived, VerifySigned:
 	default:
