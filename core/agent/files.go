@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 
+	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/manifest"
@@ -13,45 +13,78 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// files are the regular files whose content has not arrived in full. What is
-// left of them when the pass has ended is the need-list. Safe for concurrent
-// use.
+// files are the regular files of a tree: those whose content has not arrived
+// in full, which is the need-list when a pass has ended, and those that were
+// not compared yet with what the source read. Safe for concurrent use.
 type files struct {
-	disk   *tree.Sink
-	meter  *meter
-	digest bool // digest what is received, and compare
+	disk  *tree.Sink
+	meter *meter
+	level control.VerifyLevel
+	proof proof
+	spare bool   // the page cache: there is a disk behind it
+	ahead window // pieces of large files that the disk was told to take
 
-	mu   sync.Mutex
-	open map[uint64]*incoming
-	sums map[uint64]digest.Sum // with digest: of one side, until the other's is known
+	mu       sync.Mutex
+	open     map[uint64]*incoming
+	sums     map[uint64]digest.Sum // of one side, until the other's is known
+	proven   numbers               // what was read back and is what the source read
+	suspects []suspect
+	damaged  sdk.Raw // a file of which a piece was not read back as it was written
+	expected uint64  // files with content
 }
 
-// incoming is one such file.
+// suspect is a file whose content is not what the source read, and of which
+// it is not known which piece.
+type suspect struct {
+	number uint64
+	size   int64
+	path   sdk.Raw
+}
+
+// maxSuspects bounds them; a disk that is so bad is not worth more questions.
+const maxSuspects = 4096
+
+// incoming is one file whose content arrives.
 type incoming struct {
 	number uint64
 	entry  manifest.Entry
 
-	mu    sync.Mutex
-	f     *os.File
-	users int      // who write just now: a repeated frame may come while the last piece completes the file
-	have  []uint64 // a bit for each piece
-	left  uint64   // pieces that are missing
-	tree  *digest.Tree
+	writing sync.Mutex // the kernel lets one write at a time anyhow, and lets the others spin
+
+	mu       sync.Mutex
+	f        *os.File
+	users    int          // who needs f: writers, and pieces that are to be read back
+	have     []uint64     // a bit for each piece
+	left     uint64       // pieces that are missing
+	tree     *digest.Tree // of what was proven; nil: the digest is not taken on the way
+	unproven uint64       // pieces that are not in tree
 }
 
 // maxOpen bounds the files announced and not complete: a source sends content
 // soon after the entry.
 const maxOpen = 1 << 20
 
-func newFiles(disk *tree.Sink, m *meter, digests bool) *files {
-	return &files{disk: disk, meter: m, digest: digests, open: make(map[uint64]*incoming), sums: make(map[uint64]digest.Sum)}
+func newFiles(disk *tree.Sink, m *meter, level control.VerifyLevel, inMemory bool) *files {
+	return &files{disk: disk, meter: m, level: level, proof: newProof(level, inMemory), spare: !inMemory, open: make(map[uint64]*incoming), sums: make(map[uint64]digest.Sum)}
+}
+
+// onTheWay reports whether the digest of a file of that size is taken while
+// it arrives; else it is taken, if at all, when all has arrived.
+func (s *files) onTheWay(size int64) bool {
+	switch {
+	case s.level == control.VerifyReceived, s.proof == proveNow:
+		return true
+	case s.proof == proveSoon:
+		return size > digest.PieceSize
+	}
+	return false
 }
 
 // expect announces a file with content.
 func (s *files) expect(number uint64, e manifest.Entry) error {
 	pieces := digest.Pieces(e.Size)
-	in := &incoming{number: number, entry: e, left: pieces, have: make([]uint64, (pieces+63)/64)}
-	if s.digest {
+	in := &incoming{number: number, entry: e, left: pieces, unproven: pieces, have: make([]uint64, (pieces+63)/64)}
+	if s.onTheWay(e.Size) {
 		in.tree = digest.NewTree()
 	}
 	s.mu.Lock()
@@ -60,6 +93,7 @@ func (s *files) expect(number uint64, e manifest.Entry) error {
 		return fmt.Errorf("more than %d files were announced without their content", maxOpen)
 	}
 	s.open[number] = in
+	s.expected++
 	return nil
 }
 
@@ -67,100 +101,6 @@ func (s *files) get(number uint64) *incoming {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open[number]
-}
-
-// run is the part of a data frame that is one file's.
-type run struct {
-	extents []frame.Extent
-	content []byte
-}
-
-// write writes a data frame's content; node is that of its only piece, if it
-// was hashed already. A file that is complete, or that nobody announced,
-// takes nothing: frames may come twice.
-func (s *files) write(f *frame.Frame, content []byte, node *digest.Node) error {
-	for i := 0; i < f.Header.Extents; {
-		var r run
-		entry, size := f.Extent(i).Entry, uint64(0)
-		for ; i < f.Header.Extents && f.Extent(i).Entry == entry; i++ {
-			r.extents = append(r.extents, f.Extent(i))
-			size += f.Extent(i).Length
-		}
-		r.content, content = content[:size], content[size:]
-		if in := s.get(entry); in != nil {
-			if err := s.piece(in, r, node); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// piece writes what a frame brought of one piece of a file.
-func (s *files) piece(in *incoming, r run, node *digest.Node) error {
-	index := r.extents[0].Offset / digest.PieceSize
-	length, err := in.check(r, index)
-	if err != nil {
-		return err
-	}
-	if in.hasPiece(index) {
-		return nil
-	}
-	f, err := in.use(s.disk)
-	if err != nil {
-		return err
-	}
-	err = s.book(in, f, r, index, length, node)
-	return errors.Join(err, in.leave())
-}
-
-// book writes the piece and books it.
-func (s *files) book(in *incoming, f *os.File, r run, index uint64, length int, node *digest.Node) error {
-	if err := in.put(f, r); err != nil {
-		return err
-	}
-	if s.digest && (node == nil || len(r.content) < length) { // a node over less than the piece is of no use
-		n := digest.Piece(index, r.whole(int64(index)*digest.PieceSize, length))
-		node = &n
-	}
-	s.meter.bytes.Add(int64(length))
-	return s.arrived(in, index, length, node)
-}
-
-// check holds extents against the file's size and the rule that a frame
-// carries whole pieces; it returns the piece's length.
-func (in *incoming) check(r run, index uint64) (int, error) {
-	from, end := index*digest.PieceSize, uint64(in.entry.Size)
-	if from >= end {
-		return 0, in.broken("content beyond its end")
-	}
-	end = min(end, from+digest.PieceSize)
-	at := from
-	for _, x := range r.extents {
-		if x.Offset < at || x.Length > end || x.Offset > end-x.Length {
-			return 0, in.broken("content that overlaps or leaves its piece")
-		}
-		at = x.Offset + x.Length
-	}
-	return int(end - from), nil
-}
-
-func (in *incoming) broken(what string) error {
-	return &sdk.Error{Kind: sdk.KindIntegrity, Message: "what arrived for " + in.entry.Path.Display() + " makes no sense: " + what}
-}
-
-// whole is the piece with zeroes where no extent is.
-func (r run) whole(from int64, length int) []byte {
-	if len(r.extents) == 1 && len(r.content) == length {
-		return r.content
-	}
-	b := make([]byte, length)
-	rest := r.content
-	for _, x := range r.extents {
-		copy(b[int64(x.Offset)-from:], rest[:x.Length])
-		rest = rest[x.Length:]
-	}
-	return b
 }
 
 // use opens the file, making it the first time; the caller leaves it.
@@ -172,6 +112,13 @@ func (in *incoming) use(disk *tree.Sink) (*os.File, error) {
 		in.users++
 	}
 	return f, err
+}
+
+// keep is one more use of a file that is in use.
+func (in *incoming) keep() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.users++
 }
 
 // leave ends a use; the last one of a complete file closes it.
@@ -209,22 +156,6 @@ func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
 	return f, nil
 }
 
-func (in *incoming) put(f *os.File, r run) error {
-	rest, end := r.content, uint64(0)
-	for _, x := range r.extents {
-		if _, err := f.WriteAt(rest[:x.Length], int64(x.Offset)); err != nil {
-			return in.cannot(err)
-		}
-		rest, end = rest[x.Length:], x.Offset+x.Length
-	}
-	if size := uint64(in.entry.Size); size <= digest.PieceSize && end < size { // a hole at the end
-		if err := f.Truncate(in.entry.Size); err != nil {
-			return in.cannot(err)
-		}
-	}
-	return nil
-}
-
 func (in *incoming) cannot(err error) error { return cannotWrite(in.entry.Path, err) }
 
 func (in *incoming) hasPiece(index uint64) bool {
@@ -233,97 +164,101 @@ func (in *incoming) hasPiece(index uint64) bool {
 	return in.have[index/64]&(1<<(index%64)) != 0
 }
 
-// arrived books a piece; the last one completes the file.
-func (s *files) arrived(in *incoming, index uint64, length int, node *digest.Node) error {
+// arrived books a piece, and reports whether it was missing.
+func (s *files) arrived(in *incoming, index uint64, length int) bool {
 	in.mu.Lock()
-	if in.have[index/64]&(1<<(index%64)) != 0 {
+	bit := uint64(1) << (index % 64)
+	missing := in.have[index/64]&bit == 0
+	if missing {
+		in.have[index/64] |= bit
+		in.left--
+	}
+	last := missing && in.left == 0
+	in.mu.Unlock()
+	if missing {
+		s.meter.bytes.Add(int64(length))
+	}
+	if last {
+		s.settle(in)
+	}
+	return missing
+}
+
+// lost makes a piece missing again that had arrived, since it could not be
+// read back as it was written.
+func (s *files) lost(in *incoming, index uint64, length int) {
+	s.damage(in)
+	in.mu.Lock()
+	in.have[index/64] &^= 1 << (index % 64)
+	in.left++
+	in.mu.Unlock()
+	s.meter.bytes.Add(-int64(length))
+	s.settle(in)
+}
+
+// damage remembers the file, for messages.
+func (s *files) damage(in *incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.damaged = in.entry.Path
+}
+
+// settle books whether a file is complete. Pieces may arrive and be lost
+// meanwhile: what counts is how it is now.
+func (s *files) settle(in *incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in.mu.Lock()
+	complete := in.left == 0
+	in.mu.Unlock()
+	_, open := s.open[in.number]
+	switch {
+	case complete && open:
+		delete(s.open, in.number)
+		s.meter.files.Add(1)
+	case !complete && !open:
+		s.open[in.number] = in
+		s.meter.files.Add(-1)
+	}
+}
+
+// proved adds a piece to the digest of its file; the last one concludes it.
+func (s *files) proved(in *incoming, index uint64, length int, node *digest.Node) error {
+	in.mu.Lock()
+	if !in.tree.Add(index, *node, length) {
 		in.mu.Unlock()
 		return nil
 	}
-	in.have[index/64] |= 1 << (index % 64)
-	in.left--
-	if in.tree != nil {
-		in.tree.Add(index, *node, length)
-	}
-	complete := in.left == 0
+	in.unproven--
+	done := in.unproven == 0
 	in.mu.Unlock()
-	if !complete {
-		return nil
-	}
-	return s.complete(in)
-}
-
-func (s *files) complete(in *incoming) error {
-	s.mu.Lock()
-	delete(s.open, in.number)
-	s.mu.Unlock()
-	s.meter.files.Add(1)
-	if in.tree == nil {
+	if !done {
 		return nil
 	}
 	sum, err := in.tree.Sum(in.entry.Size)
 	if err != nil {
 		return err
 	}
-	return s.compare(in.number, sum, func() sdk.Raw { return in.entry.Path })
+	return s.compare(in.number, in.entry.Size, sum, func() sdk.Raw { return in.entry.Path })
 }
 
-// hole books pieces that are nothing but zeroes.
-func (s *files) hole(f *frame.Frame) error {
-	for i := range f.Header.Extents {
-		x := f.Extent(i)
-		in := s.get(x.Entry)
-		if in == nil {
-			continue
-		}
-		size := uint64(in.entry.Size)
-		if x.Offset%digest.PieceSize != 0 || x.Length > size || x.Offset > size-x.Length ||
-			x.Length%digest.PieceSize != 0 && x.Offset+x.Length != size {
-			return in.broken("a hole that is not made of its pieces")
-		}
-		f, err := in.use(s.disk)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(s.zeroes(in, f, x), in.leave()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// zeroes books the pieces of a hole; nothing needs to be written, but the
-// file needs its size.
-func (s *files) zeroes(in *incoming, f *os.File, x frame.Extent) error {
-	if err := f.Truncate(in.entry.Size); err != nil {
-		return in.cannot(err)
-	}
-	s.meter.bytes.Add(int64(x.Length))
-	for off := x.Offset; off < x.Offset+x.Length; off += digest.PieceSize {
-		length := int(min(digest.PieceSize, uint64(in.entry.Size)-off))
-		index := off / digest.PieceSize
-		var node digest.Node
-		if s.digest {
-			node = digest.Piece(index, zeroes[:length])
-		}
-		if err := s.arrived(in, index, length, &node); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// nothing is the digest of an empty file.
+var nothing = digest.Of(nil)
 
 // told takes what the source says of a file; path finds its name.
 func (s *files) told(d frame.FileDigest, path func() sdk.Raw) error {
-	if !s.digest || d.Size == 0 {
+	if d.Size == 0 && digest.Sum(d.Sum) != nothing {
+		return differs(path(), "")
+	}
+	if !s.onTheWay(int64(d.Size)) || d.Size == 0 {
 		return nil
 	}
-	return s.compare(d.Entry, digest.Sum(d.Sum), path)
+	return s.compare(d.Entry, int64(d.Size), digest.Sum(d.Sum), path)
 }
 
 // compare holds a file's digest against the other side's, once both are
 // known.
-func (s *files) compare(number uint64, sum digest.Sum, path func() sdk.Raw) error {
+func (s *files) compare(number uint64, size int64, sum digest.Sum, path func() sdk.Raw) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	other, ok := s.sums[number]
@@ -332,10 +267,27 @@ func (s *files) compare(number uint64, sum digest.Sum, path func() sdk.Raw) erro
 		return nil
 	}
 	delete(s.sums, number)
-	if other != sum {
-		return differs(path(), fmt.Sprintf("file %d", number))
+	if other == sum {
+		s.proven.add(number)
+		return nil
 	}
+	return s.doubt(suspect{number, size, path()})
+}
+
+// doubt is called with the lock held.
+func (s *files) doubt(x suspect) error {
+	if len(s.suspects) >= maxSuspects {
+		return differs(x.path, fmt.Sprintf("file %d", x.number))
+	}
+	s.suspects = append(s.suspects, x)
 	return nil
+}
+
+// allProven reports whether every file was read back on the way.
+func (s *files) allProven(disk *tree.Sink) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proven.count == s.expected && !disk.Apart()
 }
 
 // missing is the need-list: the runs of pieces that have not arrived.
@@ -358,11 +310,14 @@ func (s *files) missing() []frame.NeedRange {
 	return need
 }
 
-// close closes what is still open.
+// close closes what is still open; nobody writes any more.
 func (s *files) close() {
+	for x, ok := s.ahead.next(0); ok; x, ok = s.ahead.next(0) {
+		_ = x.in.leave() // what was written to it is given up
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, in := range s.open { // nobody writes any more
+	for _, in := range s.open {
 		if in.f != nil {
 			in.f.Close()
 		}

@@ -83,7 +83,11 @@ func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *man
 		return nil, err
 	}
 	s := &treeSink{t: t, disk: disk, staging: st, spool: spool, work: make(chan *arrival, 8), segments: make(chan segment, 4)}
-	s.files = newFiles(disk, t.meter, t.chain.plan.Settings.Verify == control.VerifyReceived)
+	inMemory, name := cacheOnly(st.Data())
+	s.files = newFiles(disk, t.meter, t.chain.plan.Settings.Verify, inMemory)
+	if s.files.proof == proveNow {
+		t.meter.warn(control.Warning{What: "the read-back came from memory: " + name + " keeps its files nowhere else", Count: 1, Example: t.member.Destination.Dir})
+	}
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	for range workers() {
 		s.group.Go(s.worker)
@@ -223,20 +227,35 @@ func (s *treeSink) pathOf(number uint64) sdk.Raw {
 	return e.Path
 }
 
-// worker hashes, decompresses and writes content.
+// worker hashes, decompresses, writes and reads back content.
 func (s *treeSink) worker() error {
 	var scratch []byte
+	back := make([]byte, digest.PieceSize)
 	for a := range s.work {
 		var err error
-		if scratch, err = s.content(a, scratch); err != nil {
+		if scratch, err = s.content(a, scratch, back); err != nil {
+			return err
+		}
+		if err := s.proveAhead(windowBytes, back); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.proveAhead(0, back)
 }
 
-// content uses one frame of content; scratch is memory for what it decodes to.
-func (s *treeSink) content(a *arrival, scratch []byte) ([]byte, error) {
+// proveAhead reads back what lies behind the window; above 0, all.
+func (s *treeSink) proveAhead(above int, back []byte) error {
+	if !s.files.spare {
+		return nil
+	}
+	s.t.meter.startDisk()
+	defer s.t.meter.stopDisk()
+	return s.files.proveAhead(above, back)
+}
+
+// content uses one frame of content; scratch is memory for what it decodes to,
+// back for what is read back.
+func (s *treeSink) content(a *arrival, scratch, back []byte) ([]byte, error) {
 	defer a.drop()
 	s.t.meter.busy.Start()
 	defer s.t.meter.busy.Stop()
@@ -253,9 +272,9 @@ func (s *treeSink) content(a *arrival, scratch []byte) ([]byte, error) {
 	s.t.meter.disk.Start()
 	defer s.t.meter.disk.Stop()
 	if a.Type == frame.TypeHole {
-		return scratch, s.files.hole(a.Frame)
+		return scratch, s.files.hole(a.Frame, back)
 	}
-	return scratch, s.files.write(a.Frame, content, node)
+	return scratch, s.files.write(a.Frame, content, node, back)
 }
 
 // checker checks the signature of each segment, in order.
@@ -299,6 +318,9 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 	}
 	if s.end == nil || s.end.Entries != s.spool.Len() {
 		return nil, s.t.broken("the pass ended with another number of entries than it began")
+	}
+	if s.files.damaged != "" {
+		return nil, differs(s.files.damaged, "")
 	}
 	return s.files.missing(), nil
 }

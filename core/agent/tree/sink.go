@@ -126,12 +126,12 @@ func (k *Sink) create(parent int, name string, e *manifest.Entry) error {
 // them; the closed directories above keep others out.
 func createFile(parent int, name string, mode uint32) (int, error) {
 	return retry(func() (int, error) {
-		return unix.Openat(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode&0o777|0o600)
+		return unix.Openat(parent, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode&0o777|0o600)
 	})
 }
 
-// CreateWrite makes the regular file of an entry and opens it for writing: as
-// Create and OpenWrite, for little more than the price of one, which counts
+// CreateWrite makes the regular file of an entry and opens it for writing, and
+// for reading what was written: as Create and OpenWrite, for little more than the price of one, which counts
 // where files are small. The caller closes it.
 func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
 	if err := manifest.ValidatePath(e.Path); err != nil {
@@ -171,9 +171,9 @@ func there(parent int, name string, e *manifest.Entry) bool {
 }
 
 // OpenWrite opens the regular file that Create made for an entry, for
-// writing anywhere. The caller closes it.
+// writing anywhere and for reading that. The caller closes it.
 func (k *Sink) OpenWrite(e *manifest.Entry) (*os.File, error) {
-	return k.open(e, unix.O_WRONLY, "cannot write")
+	return k.open(e, unix.O_RDWR, "cannot write")
 }
 
 // OpenRead opens the regular file that Create made for an entry, for
