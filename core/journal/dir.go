@@ -79,7 +79,7 @@ func List(dir string) ([]Summary, error) {
 		}
 		list = append(list, Summary{
 			Transfer: id, Created: state.Header.Created, Held: held, PID: state.Owner.PID, Phase: state.Phase,
-			Ended: state.Ended, Outcome: state.Outcome, Request: state.Header.Request, Err: err,
+			Ended: state.Ended, Kept: state.Kept, Outcome: state.Outcome, Request: state.Header.Request, Err: err,
 		})
 	}
 	return list, nil

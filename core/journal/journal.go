@@ -58,6 +58,29 @@ type Undo struct {
 	Host  string   `json:"host"`
 	Agent string   `json:"agent"`
 	Undo  sdk.Undo `json:"undo"`
+	// Done is what later records tell: it has run. One that ran when nobody
+	// was listening is not Done here.
+	Done bool `json:"-"`
+}
+
+// Done says that an agent has run an undo.
+type Done struct {
+	Agent string `json:"agent"`
+	ID    string `json:"id"` // of the undo
+}
+
+// Kept says that every agent has ended, and that what targets without a copy
+// had received was left where it is, for the transfer to be resumed.
+type Kept struct {
+	Time    time.Time `json:"time"`
+	Members []string  `json:"members"` // the targets without a copy
+}
+
+// Resumed says that the transfer goes on, for these targets. Nothing is known
+// any more of how it ended before, and what was kept is in use.
+type Resumed struct {
+	Time    time.Time `json:"time"`
+	Members []string  `json:"members"`
 }
 
 // Outcome is how the transfer ended.
@@ -77,11 +100,16 @@ type Owner struct {
 
 // Record is one line after the header. Exactly one field is set.
 type Record struct {
-	Owner   *Owner   `json:"owner,omitempty"`
-	Hosts   []Host   `json:"hosts,omitempty"` // replaces those of the same name
-	Undo    *Undo    `json:"undo,omitempty"`
-	Phase   string   `json:"phase,omitempty"`
-	Outcome *Outcome `json:"outcome,omitempty"`
+	Owner *Owner `json:"owner,omitempty"`
+	Hosts []Host `json:"hosts,omitempty"` // replaces those of the same name
+	Undo  *Undo  `json:"undo,omitempty"`
+	Done  *Done  `json:"done,omitempty"`
+	Phase string `json:"phase,omitempty"`
+	// Committed are targets that have said that they are published.
+	Committed []string `json:"committed,omitempty"`
+	Outcome   *Outcome `json:"outcome,omitempty"`
+	Kept      *Kept    `json:"kept,omitempty"`
+	Resumed   *Resumed `json:"resumed,omitempty"`
 	// Ended says that nothing of the transfer is left on any host.
 	Ended bool `json:"ended,omitempty"`
 }
@@ -234,6 +262,7 @@ func (j *Journal) State() State {
 	s := *j.state
 	s.Hosts = append([]Host(nil), s.Hosts...)
 	s.Undos = append([]Undo(nil), s.Undos...)
+	s.Committed = append([]string(nil), s.Committed...)
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -16,17 +17,25 @@ const (
 	maxLine    = 4 << 20
 	maxRecords = 1 << 16
 	maxHosts   = 1 << 14
+	maxMembers = 1 << 14
+	maxMember  = 64 // bytes of a member's name
 )
 
 // State is what a journal tells, record by record.
 type State struct {
-	Header  Header
-	Owner   Owner // the last one
-	Hosts   []Host
-	Undos   []Undo // oldest first
-	Phase   string
-	Outcome *Outcome
-	Ended   bool
+	Header Header
+	Owner  Owner // the last one
+	Hosts  []Host
+	Undos  []Undo // oldest first
+	Phase  string
+	// Committed are the targets that are known to be published, by the names
+	// of their members, in the order in which that was heard.
+	Committed []string
+	Outcome   *Outcome // of the last attempt; nil while one is under way
+	Kept      *Kept    // what a failed attempt has left to be resumed
+	Resumed   *Resumed // the last resumption
+	Resumes   int      // how often it was resumed
+	Ended     bool     // nothing is left on any host
 }
 
 // Generation is the control generation of the last owner; 0 before the
@@ -49,14 +58,78 @@ func (s *State) apply(r Record) error {
 		}
 	case r.Undo != nil:
 		s.Undos = append(s.Undos, *r.Undo)
+	case r.Done != nil:
+		return s.markDone(*r.Done)
 	case r.Phase != "":
 		s.Phase = r.Phase
+	case len(r.Committed) > 0:
+		return s.commit(r.Committed)
 	case r.Outcome != nil:
 		s.Outcome = r.Outcome
+	case r.Kept != nil:
+		if err := checkMembers(r.Kept.Members); err != nil {
+			return err
+		}
+		s.Kept = r.Kept
+	case r.Resumed != nil:
+		return s.resume(r.Resumed)
 	case r.Ended:
-		s.Ended = true
+		s.Ended, s.Kept = true, nil
 	default:
 		return errors.New("a record without content, or of a kind that this version does not know")
+	}
+	return nil
+}
+
+// markDone marks the newest undo of that name: a resumed transfer may have
+// one of the same name again.
+func (s *State) markDone(d Done) error {
+	for i := len(s.Undos) - 1; i >= 0; i-- {
+		if u := &s.Undos[i]; u.Agent == d.Agent && u.Undo.ID == d.ID {
+			u.Done = true
+			return nil
+		}
+	}
+	return fmt.Errorf("undo %q of agent %q is done, and was never deferred", d.ID, d.Agent)
+}
+
+func (s *State) commit(members []string) error {
+	if err := checkMembers(members); err != nil {
+		return err
+	}
+	for _, name := range members {
+		if !slices.Contains(s.Committed, name) {
+			s.Committed = append(s.Committed, name)
+		}
+	}
+	if len(s.Committed) > maxMembers {
+		return fmt.Errorf("more than %d targets", maxMembers)
+	}
+	return nil
+}
+
+func (s *State) resume(r *Resumed) error {
+	if err := checkMembers(r.Members); err != nil {
+		return err
+	}
+	if s.Ended {
+		return errors.New("it was resumed after its end")
+	}
+	s.Resumed, s.Kept, s.Outcome, s.Phase = r, nil, nil, ""
+	s.Resumes++
+	return nil
+}
+
+// checkMembers bounds the names of members; whose they are is checked by who
+// made them.
+func checkMembers(names []string) error {
+	if len(names) > maxMembers {
+		return fmt.Errorf("%d members", len(names))
+	}
+	for _, name := range names {
+		if name == "" || len(name) > maxMember {
+			return fmt.Errorf("no member's name: %.80q", name)
+		}
 	}
 	return nil
 }
@@ -159,6 +232,7 @@ type Summary struct {
 	PID      int  // of its last owner
 	Phase    string
 	Ended    bool // nothing is left on any host
+	Kept     *Kept
 	Outcome  *Outcome
 	Request  json.RawMessage
 	Err      error // it could not be read; the rest is empty but for Transfer

@@ -230,8 +230,8 @@ func split(p control.Probe, limit int) ([][]byte, error) {
 	if n <= 1 {
 		return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: fmt.Sprintf("a question of %d bytes is longer than the executor can carry (%d)", len(data), limit)}
 	}
-	a := control.Probe{Paths: p.Paths[:len(p.Paths)/2], Commands: p.Commands[:len(p.Commands)/2], Resolve: p.Resolve[:len(p.Resolve)/2]}
-	b := control.Probe{Paths: p.Paths[len(a.Paths):], Commands: p.Commands[len(a.Commands):], Resolve: p.Resolve[len(a.Resolve):]}
+	a := control.Probe{Paths: p.Paths[:len(p.Paths)/2], Commands: p.Commands[:len(p.Commands)/2], Resolve: p.Resolve[:len(p.Resolve)/2], Resume: p.Resume}
+	b := control.Probe{Paths: p.Paths[len(a.Paths):], Commands: p.Commands[len(a.Commands):], Resolve: p.Resolve[len(a.Resolve):], Resume: p.Resume}
 	first, err := split(a, limit)
 	if err != nil {
 		return nil, err

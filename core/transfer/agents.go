@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
 	"github.com/transferpy/transferpy/core/remote"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -108,6 +109,9 @@ func (r *run) take(a *agent, host string, reply *control.Answer) {
 			if r.clearing(u) {
 				continue
 			}
+			if err := markDone(r.journal, a.id, u); err != nil {
+				r.warn(host, "that an undo has run could not be written into the journal: "+err.Error())
+			}
 			tellUndo(r.told, a.id, u, func(e Event) { e.Host = host; r.emit(e) })
 		}
 		for _, m := range s.Members {
@@ -200,6 +204,19 @@ func (r *run) clearing(u control.UndoStatus) bool {
 	return true
 }
 
+// markDone notes in the journal that an undo of its has run.
+func markDone(j *journal.Journal, agent string, u control.UndoStatus) error {
+	if j == nil || !u.Done {
+		return nil
+	}
+	for _, known := range j.State().Undos {
+		if known.Agent == agent && known.Undo.ID == u.ID && !known.Done {
+			return j.Add(journal.Record{Done: &journal.Done{Agent: agent, ID: u.ID}})
+		}
+	}
+	return nil
+}
+
 // tellUndo tells of an undo once that it ran, and once that it failed.
 func tellUndo(told map[string]bool, agent string, u control.UndoStatus, emit func(Event)) {
 	if !u.Done && u.Error == nil {
@@ -237,5 +254,15 @@ func (r *run) seen() map[string]uint64 {
 	return seen
 }
 
-// memberName names the member of a target.
+// memberName names the member of a target, by its place in the request. It
+// names the staging directory too, so it stays when a transfer is resumed.
 func memberName(target int) string { return fmt.Sprintf("target-%d", target+1) }
+
+// memberNames names the members of all targets.
+func memberNames(q *Request) []string {
+	names := make([]string, len(q.Targets))
+	for i := range names {
+		names[i] = memberName(i)
+	}
+	return names
+}

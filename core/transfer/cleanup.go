@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -29,9 +30,11 @@ func Cleanup(ctx context.Context, id string, deps Deps, events Events) error {
 }
 
 // CleanupAll ends every transfer of this user whose process has died, but
-// for those whose agents still hold data: of these it tells by an
-// EventWarning how to end them. It goes on after one
-// that fails and returns the first error.
+// for those whose agents still hold data, and those of which something is kept
+// for Resume: of these it tells by an EventWarning how to end them. What
+// agents have of a transfer with KeepPartial is kept, while all else that it
+// changed is undone. It goes on after one that fails and returns the first
+// error.
 func CleanupAll(ctx context.Context, deps Deps, events Events) error {
 	deps, err := deps.complete()
 	if err != nil {
@@ -46,7 +49,11 @@ func CleanupAll(ctx context.Context, deps Deps, events Events) error {
 		if s.Ended || s.Held || ctx.Err() != nil {
 			continue
 		}
-		c := &cleaner{deps: deps, events: events, told: map[string]bool{}}
+		c := &cleaner{deps: deps, events: events, id: s.Transfer, told: map[string]bool{}}
+		if s.Kept != nil {
+			c.tellKept(s.Kept.Time)
+			continue
+		}
 		if err := c.clean(ctx, s.Transfer, true); err != nil && first == nil {
 			first = err
 		}
@@ -59,16 +66,20 @@ func CleanupAll(ctx context.Context, deps Deps, events Events) error {
 
 // cleaner ends one transfer from its journal.
 type cleaner struct {
-	deps   Deps
-	events Events
-	id     string
-	fleet  *remote.Fleet
-	hosts  []string
-	told   map[string]bool
+	deps    Deps
+	events  Events
+	id      string
+	journal *journal.Journal
+	fleet   *remote.Fleet
+	hosts   []string
+	told    map[string]bool
+	agents  map[string]string               // host -> the agent that was prepared there
+	owners  map[string]string               // a target's member -> its agent
+	members map[string]control.MemberStatus // of targets, as their agents told
 }
 
-// clean takes the journal over and ends the transfer; with spare, one whose
-// agents hold data is left alone.
+// clean takes the journal over and ends the transfer. With spare, one whose
+// agents hold data is left alone, and what is to be resumed is kept.
 func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 	c.id = id
 	j, err := journal.Takeover(c.deps.StateDir, id)
@@ -76,41 +87,154 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 		return err
 	}
 	defer j.Close()
+	c.journal = j
 	state := j.State()
 	if state.Ended {
-		c.emit(Event{Type: EventPhase, Phase: "ended", Message: "nothing is left of transfer " + id})
+		c.ended()
 		return nil
 	}
-	req, err := decodeRequest(state)
+	req, err := requestOf(&state)
 	if err != nil {
 		return err
 	}
-	if c.fleet, err = newFleet(ctx, c.deps, req, func(string, string, string) {}); err != nil {
+	if err := c.connect(ctx, &state, &req); err != nil {
 		return err
-	}
-	for _, h := range state.Hosts {
-		c.hosts = append(c.hosts, h.Host)
-		c.fleet.SetPlace(h.Host, remote.Place{Program: h.Program, StateDir: h.StateDir})
-	}
-	request := func(verb control.Verb) control.Request {
-		return control.Request{Verb: verb, Transfer: id, Generation: state.Generation(), Call: control.NewID()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupLimit)
 	defer cancel()
-	held, err := c.look(ctx, request(control.VerbStatus))
+	held, err := c.look(ctx, c.request(control.VerbStatus))
 	if err != nil {
 		return err
 	}
 	if held && spare {
-		c.emit(Event{Type: EventWarning, Message: fmt.Sprintf("the agents of transfer %s are alive and hold data; to end it and undo what is not committed: transferpy cleanup %s", id, id)})
+		c.tellHeld(&req)
 		return nil
 	}
-	e := ending{fleet: c.fleet, request: request, keep: req.KeepPartial, absorb: c.absorb}
-	if left := e.end(ctx, c.hosts); len(left) > 0 {
-		return left.error(id)
+	keep := spare && req.KeepPartial
+	if err := c.end(ctx, keep); err != nil {
+		return err
 	}
-	c.emit(Event{Type: EventPhase, Phase: "ended", Message: "nothing is left of transfer " + id})
+	removeRests(&req, id)
+	if keep && c.hasKept() {
+		now := time.Now().UTC()
+		c.tellKept(now)
+		return j.Add(journal.Record{Kept: &journal.Kept{Time: now, Members: c.without(&req)}})
+	}
+	c.ended()
 	return j.Add(journal.Record{Ended: true})
+}
+
+// connect makes the fleet of all hosts that the transfer has touched.
+func (c *cleaner) connect(ctx context.Context, state *journal.State, req *Request) (err error) {
+	if c.fleet, err = newFleet(ctx, c.deps, *req, func(string, string, string) {}); err != nil {
+		return err
+	}
+	c.agents, c.owners, c.members = map[string]string{}, map[string]string{}, map[string]control.MemberStatus{}
+	for _, h := range state.Hosts {
+		c.hosts = append(c.hosts, h.Host)
+		c.agents[h.Host] = h.Agent
+		c.fleet.SetPlace(h.Host, remote.Place{Program: h.Program, StateDir: h.StateDir})
+	}
+	for i, t := range req.Targets {
+		c.owners[memberName(i)] = c.agents[t.Host]
+	}
+	return nil
+}
+
+// request makes a request of the transfer under the cleaner's generation.
+func (c *cleaner) request(verb control.Verb) control.Request {
+	state := c.journal.State()
+	return control.Request{Verb: verb, Transfer: c.id, Generation: state.Generation(), Call: control.NewID()}
+}
+
+// end ends all agents and notes what is published.
+func (c *cleaner) end(ctx context.Context, keep bool) error {
+	e := ending{fleet: c.fleet, request: c.request, keep: keep, absorb: c.absorb}
+	left := e.end(ctx, c.hosts)
+	if keep && len(left) == 0 && !c.hasKept() {
+		e.keep = false // nobody has anything to go on with
+		left = e.end(ctx, c.hosts)
+	}
+	var published []string
+	for name, s := range c.members {
+		if s.Phase == control.PhaseCommitted {
+			published = append(published, name)
+		}
+	}
+	slices.Sort(published)
+	if err := noteCommitted(c.journal, published); err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return left.error(c.id, keep)
+	}
+	return nil
+}
+
+// hasKept reports whether a target has left something.
+func (c *cleaner) hasKept() bool {
+	for _, s := range c.members {
+		if s.Kept != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// without are the targets that are not known to have their copy.
+func (c *cleaner) without(req *Request) []string {
+	state := c.journal.State()
+	return slices.DeleteFunc(memberNames(req), func(name string) bool { return slices.Contains(state.Committed, name) })
+}
+
+// unknown are the targets of which nobody can say whether they have their
+// copy: their agents were told to publish, and have gone without a trace.
+func (c *cleaner) unknown(state *journal.State, req *Request) []string {
+	if state.Phase != "commit" || state.Outcome != nil {
+		return nil
+	}
+	var ends []string
+	for i, name := range memberNames(req) {
+		if _, told := c.members[name]; !told && slices.Contains(c.without(req), name) {
+			ends = append(ends, req.Targets[i].Host+":"+req.Targets[i].Path.Display())
+		}
+	}
+	return ends
+}
+
+func (c *cleaner) ended() {
+	c.emit(Event{Type: EventPhase, Phase: "ended", Message: "nothing is left of transfer " + c.id})
+}
+
+// tellHeld says that agents hold data, and what to do about it.
+func (c *cleaner) tellHeld(req *Request) {
+	message := fmt.Sprintf("the agents of transfer %s are alive and hold data; to end it and undo what is not committed: transferpy cleanup %s", c.id, c.id)
+	if req.KeepPartial {
+		message += "; to go on with it: transferpy resume " + c.id
+	}
+	c.emit(Event{Type: EventWarning, Message: message})
+}
+
+// tellKept says that something is kept, since when, and what to do with it.
+func (c *cleaner) tellKept(since time.Time) {
+	c.emit(Event{Type: EventWarning, Message: fmt.Sprintf("what transfer %s has received is kept on its targets since %s (%s): %s",
+		c.id, since.Local().Format(time.DateTime), age(time.Since(since)), keptAdvice(c.id))})
+}
+
+// age is how long ago something was, in the largest unit that has a whole
+// number.
+func age(d time.Duration) string {
+	for _, u := range []struct {
+		d    time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		if n := int(d / u.d); n > 1 {
+			return fmt.Sprintf("%d %ss ago", n, u.name)
+		} else if n == 1 {
+			return fmt.Sprintf("1 %s ago", u.name)
+		}
+	}
+	return "just now"
 }
 
 // look asks the agents for their state: held says that one of them lives and
@@ -154,12 +278,28 @@ func (c *cleaner) absorb(answers map[string]remote.Answer) {
 			continue
 		}
 		for _, agent := range a.Reply.Agents {
-			if agent.Status == nil {
-				continue
+			if agent.Status != nil {
+				c.take(host, &agent)
 			}
-			for _, u := range agent.Status.Undos {
-				tellUndo(c.told, agent.Agent, u, func(e Event) { e.Host = host; c.emit(e) })
-			}
+		}
+	}
+}
+
+// take takes the state of one agent. A host is believed only about the agent
+// that it named when that was prepared.
+func (c *cleaner) take(host string, agent *control.Answer) {
+	for _, u := range agent.Status.Undos {
+		tellUndo(c.told, agent.Agent, u, func(e Event) { e.Host = host; c.emit(e) })
+		if err := markDone(c.journal, agent.Agent, u); err != nil {
+			c.emit(Event{Type: EventWarning, Host: host, Message: "that an undo has run could not be written into the journal: " + err.Error()})
+		}
+	}
+	if agent.Agent != c.agents[host] {
+		return
+	}
+	for _, m := range agent.Status.Members {
+		if old := c.members[m.Name]; c.owners[m.Name] == agent.Agent && old.Phase != control.PhaseCommitted {
+			c.members[m.Name] = m
 		}
 	}
 }

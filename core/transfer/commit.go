@@ -42,6 +42,7 @@ func (r *run) commit(ctx context.Context) error {
 			break
 		}
 	}
+	r.noteCommitted()
 	for _, t := range r.targets() {
 		if !t.failed() && t.status.Phase != control.PhaseCommitted {
 			t.lost = true

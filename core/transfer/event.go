@@ -69,6 +69,7 @@ type Report struct {
 	Targets  []TargetReport
 	Warnings []control.Warning
 	Manifest string     // the file that --manifest asked for, once it is written
+	Kept     bool       // what targets without a copy had received was left for Resume
 	Calls    int        // executor calls made
 	Err      *sdk.Error // what refused or failed the whole
 }

@@ -124,6 +124,7 @@ func (r *run) openManifest() (err error) {
 	case r.dry():
 		err = free(r.req.Manifest)
 	default:
+		removeRests(&r.req, r.id)
 		r.manifest, err = createNew(r.req.Manifest, r.id)
 	}
 	return err

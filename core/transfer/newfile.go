@@ -25,13 +25,26 @@ func createNew(path, id string) (*newFile, error) {
 	if err := free(path); err != nil {
 		return nil, err
 	}
-	dir, name := filepath.Split(path)
-	temp := filepath.Join(dir, "."+name[:min(len(name), 100)]+".transferpy-"+id)
+	temp := tempName(path, id)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, cannotCreate(path, err)
 	}
 	return &newFile{file: f, path: path, temp: temp}, nil
+}
+
+// tempName is the name of a transfer's file before it has its own.
+func tempName(path, id string) string {
+	dir, name := filepath.Split(path)
+	return filepath.Join(dir, "."+name[:min(len(name), 100)]+".transferpy-"+id)
+}
+
+// removeRests removes what a process that was killed has left on this host of
+// a transfer that nobody runs.
+func removeRests(req *Request, id string) {
+	if req.Manifest != "" {
+		os.Remove(tempName(req.Manifest, id))
+	}
 }
 
 // free refuses a path that is taken, or whose directory is not there.

@@ -92,17 +92,32 @@ func (r *run) settings() control.Settings {
 	}
 }
 
-// timings are the leases; TRANSFERPY_TEST_LEASE (a duration) shortens both.
+// timings are the leases, which TRANSFERPY_TEST_LEASE shortens, and the time
+// between checkpoints, which TRANSFERPY_TEST_CHECKPOINT does; durations both.
 func timings(q Request) (timing, error) {
 	t := timing{lease: defaultLease, hold: q.ControlLostFor}
-	if s := os.Getenv("TRANSFERPY_TEST_LEASE"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			return t, &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("TRANSFERPY_TEST_LEASE is no duration: %q", s)}
-		}
-		t.lease, t.hold = d, min(d, t.hold)
+	lease, err := testDuration("TRANSFERPY_TEST_LEASE")
+	if err != nil {
+		return t, err
 	}
-	return t, nil
+	if lease > 0 {
+		t.lease, t.hold = lease, min(lease, t.hold)
+	}
+	t.checkpoint, err = testDuration("TRANSFERPY_TEST_CHECKPOINT")
+	return t, err
+}
+
+// testDuration reads a duration from the environment; 0 where there is none.
+func testDuration(name string) (time.Duration, error) {
+	s := os.Getenv(name)
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("%s is no duration: %q", name, s)}
+	}
+	return d, nil
 }
 
 // startPlugins starts every plugin of the transfer before the first change,

@@ -161,7 +161,7 @@ func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	if r.firewall != nil {
 		add("open the port by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
 	}
-	staging := d.Dir + "/" + stagingPrefix + sdk.Raw(r.id+"-"+memberName(i))
+	staging := d.Dir + "/" + stagingPrefix + sdk.Raw(r.id+"-"+r.names[i])
 	add("stage in %s", staging.Display())
 	add("write %s", stageText(r.plan.Write))
 	if r.verify != control.VerifySigned {

@@ -73,6 +73,9 @@ func (r *run) refuse(refusals []*sdk.Error) error {
 // probe asks the union of all questions and hands each host's answers back
 // under the host's own ids.
 func (r *run) probe(ctx context.Context, u union) (answers []sdk.Answers, refusals []*sdk.Error) {
+	if r.resumed {
+		u.probe.Resume = r.id
+	}
 	replies := r.fleet.Probe(ctx, u.probe)
 	now := time.Now()
 	for _, host := range r.hosts {

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -13,11 +12,16 @@ import (
 // prepare makes the agents: first the journal tells of the hosts, then each
 // agent opens its port and makes its keys.
 func (r *run) prepare(ctx context.Context) error {
-	if err := r.openJournal(); err != nil {
+	if err := r.enterJournal(); err != nil {
 		return &refusal{ExitRefused, err}
 	}
+	r.acquired = true
 	req := r.request(control.VerbPrepare)
-	req.Prepare = &control.Prepare{Port: r.req.Port, Lease: r.clock.lease, Hold: r.clock.hold, Nice: r.req.Nice}
+	req.Prepare = &control.Prepare{Port: r.req.Port, Lease: r.clock.lease, Hold: r.clock.hold, Nice: r.req.Nice,
+		Keep: r.req.KeepPartial, Checkpoint: r.clock.checkpoint}
+	if r.resumed {
+		req.Prepare.Resume = r.id
+	}
 	answers := r.fleet.Retry(ctx, callTries, req, r.hosts...)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -47,6 +51,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.journal.Add(journal.Record{Hosts: r.journalHosts()}); err != nil {
 		return err
 	}
+	r.tellKept()
 	plan := r.startPlan()
 	for i := range plan.Members {
 		r.members = append(r.members, &member{Member: plan.Members[i], status: control.MemberStatus{Name: plan.Members[i].Name, Phase: control.PhasePrepared}})
@@ -70,11 +75,19 @@ func readyAgent(host string, reply *control.Reply) (*control.Answer, *sdk.Error)
 	return nil, &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "no agent was prepared, and nothing says why"}
 }
 
-// openJournal makes the journal with the hosts in it.
-func (r *run) openJournal() error {
-	stored, err := json.Marshal(r.req)
+// enterJournal makes the journal with the hosts in it, or writes into the one
+// of a resumed transfer that it goes on.
+func (r *run) enterJournal() error {
+	if r.resumed {
+		again := &journal.Resumed{Time: r.report.Began.UTC(), Members: r.names}
+		if err := r.journal.Add(journal.Record{Resumed: again}); err != nil {
+			return err
+		}
+		return r.journal.Add(journal.Record{Hosts: r.journalHosts()})
+	}
+	stored, err := encodeRequest(r.req)
 	if err != nil {
-		return fmt.Errorf("store the request: %w", err)
+		return err
 	}
 	r.journal, err = journal.Create(r.deps.StateDir, r.id, r.deps.Version, stored)
 	if err != nil {
@@ -108,7 +121,7 @@ func (r *run) startPlan() control.Start {
 	for i, e := range r.req.endpoints() {
 		m := control.Member{Name: "source", Host: e.Host}
 		if i > 0 {
-			m.Name, m.Destination = memberName(i-1), &r.plan.Targets[i-1]
+			m.Name, m.Destination = r.names[i-1], &r.plan.Targets[i-1]
 		}
 		if a := r.agents[e.Host]; a != nil {
 			m.Agent, m.Fingerprint, m.Port = a.id, a.ready.Fingerprint, a.ready.Port

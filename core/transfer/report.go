@@ -24,6 +24,10 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 		limit = stopLimit
 	}
 	left := r.stop(ctx, limit)
+	if r.journal != nil && !r.acquired { // a resumed transfer that did not get as far
+		state := r.journal.State()
+		r.report.Kept = state.Kept != nil
+	}
 	if left != nil {
 		r.fail(left)
 	}
@@ -184,15 +188,15 @@ func worst(codes []int) int {
 // record writes the outcome into the journal. The data is where it is by now,
 // so a journal that cannot be written is a warning.
 func (r *run) record(rep *Report, ended bool) {
-	if r.journal == nil {
-		return
+	if !r.acquired {
+		return // nothing has changed
 	}
 	text, err := json.Marshal(rep)
 	if err == nil {
 		err = r.journal.Add(journal.Record{Outcome: &journal.Outcome{ExitCode: rep.ExitCode, Error: rep.Err, Report: text}})
 	}
 	if err == nil && ended {
-		err = r.journal.Add(journal.Record{Ended: true})
+		err = r.journal.Add(r.endRecord())
 	}
 	if err != nil {
 		r.warn("", "the outcome could not be written into the journal: "+err.Error())

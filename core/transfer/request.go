@@ -36,7 +36,7 @@ type Request struct {
 	RetryFor       time.Duration `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes
 	ControlLostFor time.Duration `json:"control_lost_for"`
 	LinkTimeout    time.Duration `json:"link_timeout"`
-	KeepPartial    bool          `json:"keep_partial,omitempty"`
+	KeepPartial    bool          `json:"keep_partial,omitempty"` // leave what a failed transfer has moved, for Resume
 	ForceLive      bool          `json:"force_live,omitempty"`
 	DryRun         bool          `json:"dry_run,omitempty"`
 	Reason         string        `json:"reason,omitempty"`
@@ -44,6 +44,9 @@ type Request struct {
 	// of what was copied.
 	Manifest string `json:"manifest,omitempty"`
 
+	// PluginDirs are where the site's plugins were looked for, absolute;
+	// empty: the usual ones.
+	PluginDirs []string `json:"plugin_dirs,omitempty"`
 	// PluginConfig is what the plugins were configured with, by
 	// "KIND/NAME": raw text values, secrets as references only.
 	PluginConfig map[string]map[string][]string `json:"plugin_config,omitempty"`

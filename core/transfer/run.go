@@ -42,6 +42,9 @@ var phases = []phase{
 type run struct {
 	id      string
 	req     Request
+	names   []string // of the targets' members: a resumed transfer lacks some
+	resumed bool     // it goes on with what an earlier attempt has kept
+	adjust  Adjustments
 	deps    Deps
 	clock   timing
 	events  Events
@@ -52,6 +55,7 @@ type run struct {
 	fleet    *remote.Fleet
 	hosts    []string // in the order of the chain, each once
 	journal  *journal.Journal
+	acquired bool // this attempt has made, or is about to make, something on hosts
 
 	transfer sdk.Transfer
 	facts    map[string]*control.Facts
@@ -76,27 +80,33 @@ type run struct {
 	report     *Report
 }
 
-// timing are the times that a test shortens by TRANSFERPY_TEST_LEASE.
+// timing are the times that a test shortens by TRANSFERPY_TEST_LEASE and
+// TRANSFERPY_TEST_CHECKPOINT.
 type timing struct {
-	lease time.Duration // before data flows, agents unasked for so long end
-	hold  time.Duration // afterwards
+	lease      time.Duration // before data flows, agents unasked for so long end
+	hold       time.Duration // afterwards
+	checkpoint time.Duration // between two checkpoints of a target; 0: as usual
 }
 
 // callTries is how often a call to a host is made in all that answers with
 // an error of the way, where nothing comes after it that would ask again.
 const callTries = 3
 
-func newRun(req Request, deps Deps, events Events) *run {
-	began := time.Now()
-	r := &run{
-		id: journal.NewID(began), req: req, deps: deps, events: events,
+func newRun(id string, deps Deps, events Events) *run {
+	return &run{
+		id: id, deps: deps, events: events, report: &Report{Transfer: id, Began: time.Now()},
 		facts: map[string]*control.Facts{}, agents: map[string]*agent{}, told: map[string]bool{},
 	}
-	r.report = &Report{Transfer: r.id, Began: began, Source: req.Source}
+}
+
+// adopt takes the request that is to be carried out, with the names of its
+// targets' members.
+func (r *run) adopt(req Request, names []string) {
+	r.req, r.names = req, names
+	r.report.Source, r.report.Targets = req.Source, nil
 	for _, t := range req.Targets {
 		r.report.Targets = append(r.report.Targets, TargetReport{Host: t.Host, Path: t.Path})
 	}
-	return r
 }
 
 // open completes and checks what the run was given and starts the plugins,
@@ -107,6 +117,11 @@ func (r *run) open(ctx context.Context) error {
 		return &refusal{ExitUsage, err}
 	}
 	r.deps = deps
+	if r.resumed {
+		if err := r.takeOver(ctx); err != nil {
+			return &refusal{ExitRefused, err}
+		}
+	}
 	if err := r.req.complete(); err != nil {
 		return &refusal{ExitUsage, err}
 	}

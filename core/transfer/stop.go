@@ -30,13 +30,13 @@ const stopWait = 20 * time.Second
 // in, and has what dead ones left undone. It does so under a deadline of its
 // own, since ctx may have ended already.
 func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
-	if r.journal == nil {
-		return nil // nothing was acquired
+	if !r.acquired {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	r.ending = true
-	e := ending{fleet: r.fleet, request: r.request, keep: r.req.KeepPartial, absorb: r.absorb}
+	e := ending{fleet: r.fleet, request: r.request, keep: r.keeps(), absorb: r.absorb}
 	var hosts []string
 	for _, h := range r.hosts {
 		if a := r.agents[h]; a == nil || !a.ended {
@@ -44,10 +44,14 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 		}
 	}
 	left := e.end(ctx, hosts)
+	if len(left) == 0 && e.keep {
+		left = r.settleKept(ctx, e)
+	}
+	r.noteCommitted()
 	if len(left) == 0 {
 		return nil
 	}
-	return left.error(r.id)
+	return left.error(r.id, e.keep)
 }
 
 // ending brings agents to their end on hosts: stop where they live, recover
@@ -56,7 +60,7 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 type ending struct {
 	fleet   *remote.Fleet
 	request func(control.Verb) control.Request
-	keep    bool
+	keep    bool                           // what a resumed transfer can use
 	absorb  func(map[string]remote.Answer) // takes each broadcast's answers
 }
 
@@ -163,8 +167,9 @@ func (l remains) hosts(all []string) []string {
 	return hosts
 }
 
-// error says what is left, and how to go on.
-func (l remains) error(id string) *sdk.Error {
+// error says what is left, and how to go on; kept says that a transfer can be
+// resumed.
+func (l remains) error(id string, kept bool) *sdk.Error {
 	var lines []string
 	kind := sdk.KindUnreachable
 	hosts := slices.Sorted(maps.Keys(l))
@@ -172,8 +177,11 @@ func (l remains) error(id string) *sdk.Error {
 		lines = append(lines, l[h].Error())
 		kind = l[h].Kind
 	}
-	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(hosts) + ": " + strings.Join(lines[:min(3, len(lines))], "; "),
-		Hint: "agents undo by themselves when their lease ends; to do it now: transferpy cleanup " + id}
+	hint := "agents undo by themselves when their lease ends; to do it now: transferpy cleanup " + id
+	if kept {
+		hint += "; to go on with what they keep: transferpy resume " + id
+	}
+	return &sdk.Error{Kind: kind, Message: "something may be left on " + describe(hosts) + ": " + strings.Join(lines[:min(3, len(lines))], "; "), Hint: hint}
 }
 
 // describe is a short list of hosts for a message.

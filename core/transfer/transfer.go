@@ -2,15 +2,14 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/transferpy/transferpy/core/agentbin"
 	"github.com/transferpy/transferpy/core/journal"
 	"github.com/transferpy/transferpy/core/remote"
-	"github.com/transferpy/transferpy/sdk"
 )
 
 // ErrInterrupted and ErrTerminated are the causes with which the caller
@@ -68,7 +67,13 @@ func (d Deps) complete() (Deps, error) {
 // target's failure stands in its TargetReport. When ctx is cancelled the run
 // stops and undoes under deadlines of its own, then returns.
 func Run(ctx context.Context, req Request, deps Deps, events Events) (*Report, error) {
-	r := newRun(req, deps, events)
+	r := newRun(journal.NewID(time.Now()), deps, events)
+	r.adopt(req, memberNames(&req))
+	return r.whole(ctx)
+}
+
+// whole carries out the transfer from its first event to its last.
+func (r *run) whole(ctx context.Context) (*Report, error) {
 	defer r.close()
 	r.emit(Event{Type: EventStarted, Message: "transfer " + r.id})
 	err := r.open(ctx)
@@ -92,30 +97,4 @@ func interrupted(ctx context.Context, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", cause, err)
-}
-
-// Stored returns the request of a transfer as its journal has it: what to
-// configure the plugins with for Cleanup. An empty dir means journal.Dir().
-func Stored(dir, id string) (Request, error) {
-	if dir == "" {
-		d, err := journal.Dir()
-		if err != nil {
-			return Request{}, err
-		}
-		dir = d
-	}
-	state, _, err := journal.Read(dir, id)
-	if err != nil {
-		return Request{}, err
-	}
-	return decodeRequest(state)
-}
-
-func decodeRequest(state journal.State) (Request, error) {
-	var req Request
-	if err := json.Unmarshal(state.Header.Request, &req); err != nil {
-		return Request{}, &sdk.Error{Kind: sdk.KindConfig, Message: "the stored request of transfer " + state.Header.Transfer + " cannot be read: " + err.Error(),
-			Hint: "the journal was written by another version of transferpy"}
-	}
-	return req, nil
 }

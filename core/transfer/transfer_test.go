@@ -388,7 +388,8 @@ func TestCleanupAllSparesWhatHoldsData(t *testing.T) {
 // controller as SIGKILL would.
 func (tr *trial) crash(t *testing.T) string {
 	t.Helper()
-	r := newRun(tr.req, tr.deps, nil)
+	r := newRun(journal.NewID(time.Now()), tr.deps, nil)
+	r.adopt(tr.req, memberNames(&tr.req))
 	if err := r.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -109,6 +109,9 @@ type Probe struct {
 	Commands []sdk.CommandQuestion `json:"commands,omitempty"`
 	// Resolve are host names whose addresses the host is asked for.
 	Resolve []string `json:"resolve,omitempty"`
+	// Resume is a transfer that is to be resumed: what it has staged in a
+	// directory counts as free there, and does not keep it from being empty.
+	Resume string `json:"resume,omitempty"`
 }
 
 // Facts are what a host says of itself.

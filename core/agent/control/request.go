@@ -71,6 +71,7 @@ func (p *Probe) validate(c *check) {
 	c.count("path questions", len(p.Paths), MaxQuestions)
 	c.count("command questions", len(p.Commands), MaxQuestions)
 	c.count("names to resolve", len(p.Resolve), MaxQuestions)
+	c.that(p.Resume == "" || ValidID(p.Resume), "the transfer to be resumed is no valid id: %.80q", p.Resume)
 	ids := map[string]bool{}
 	for _, q := range p.Paths {
 		c.text("a question's id", q.ID, maxName)

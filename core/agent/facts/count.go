@@ -23,6 +23,7 @@ type counter struct {
 	ctx   context.Context
 	facts *sdk.PathFacts
 	links map[fileID]struct{} // with several names, seen already
+	size  func(*unix.Stat_t) int64
 }
 
 type fileID struct{ dev, ino uint64 }
@@ -32,7 +33,7 @@ type fileID struct{ dev, ino uint64 }
 // descriptor, since whoever owns the tree may change it meanwhile. What
 // cannot be read makes the answer partial.
 func count(ctx context.Context, fd int, st *unix.Stat_t, f *sdk.PathFacts) error {
-	c := &counter{ctx: ctx, facts: f, links: map[fileID]struct{}{}}
+	c := &counter{ctx: ctx, facts: f, links: map[fileID]struct{}{}, size: func(st *unix.Stat_t) int64 { return st.Size }}
 	c.add(st)
 	if f.Type != sdk.FileDirectory {
 		return nil
@@ -108,7 +109,7 @@ func (c *counter) add(st *unix.Stat_t) {
 		}
 		c.links[id] = struct{}{}
 	}
-	c.facts.Bytes += st.Size
+	c.facts.Bytes += c.size(st)
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -123,7 +123,7 @@ func Answer(ctx context.Context, f *control.Facts, p *control.Probe) {
 	counting, cancel := context.WithTimeout(ctx, countFor)
 	defer cancel()
 	for _, q := range p.Paths {
-		a.start(func() { a.path(ctx, counting, q) })
+		a.start(func() { a.path(ctx, counting, q, p.Resume) })
 	}
 	for _, q := range p.Commands {
 		a.start(func() { a.command(ctx, q) })
@@ -156,9 +156,9 @@ func (a *answers) start(f func()) {
 // path answers q. Looking at a path has no deadline in the kernel, so a
 // goroutine that hangs on a dead mount is left behind; the process that
 // probes ends soon after and takes it with it.
-func (a *answers) path(ctx, counting context.Context, q sdk.PathQuestion) {
+func (a *answers) path(ctx, counting context.Context, q sdk.PathQuestion, resume string) {
 	done := make(chan sdk.PathFacts, 1)
-	go func() { done <- Path(counting, q) }()
+	go func() { done <- Path(counting, q, resume) }()
 	timer := time.NewTimer(pathFor)
 	defer timer.Stop()
 	var answer sdk.PathFacts

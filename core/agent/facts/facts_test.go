@@ -79,7 +79,7 @@ func TestPath(t *testing.T) {
 		{"used", sdk.PathFacts{Exists: true, Type: sdk.FileDirectory, Mode: 0o700, Readable: true, Writable: true, Entries: 3}},
 	}
 	for _, tt := range tests {
-		got := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(filepath.Join(dir, tt.path)), Count: true})
+		got := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(filepath.Join(dir, tt.path)), Count: true}, "")
 		if got.Exists && (got.FileSystem == "" || got.FreeBytes <= 0) {
 			t.Errorf("%q: file system %q, %d bytes free", tt.path, got.FileSystem, got.FreeBytes)
 		}
@@ -92,7 +92,7 @@ func TestPath(t *testing.T) {
 
 func TestPathErrors(t *testing.T) {
 	long := "/" + strings.Repeat("x", 300)
-	if f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(long)}); !errors.Is(f.Err, sdk.ErrConfig) {
+	if f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(long)}, ""); !errors.Is(f.Err, sdk.ErrConfig) {
 		t.Errorf("%+v", f)
 	}
 }
@@ -101,7 +101,7 @@ func TestCountIsALowerBoundWhenCutShort(t *testing.T) {
 	dir := tree(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f := Path(ctx, sdk.PathQuestion{Path: sdk.Raw(dir), Count: true})
+	f := Path(ctx, sdk.PathQuestion{Path: sdk.Raw(dir), Count: true}, "")
 	if !f.Partial || f.Entries < 1 || f.Err != nil {
 		t.Errorf("%+v", f)
 	}
@@ -125,7 +125,7 @@ func TestCountBoundsItsDepth(t *testing.T) {
 		fd = next
 	}
 	fd.Close()
-	f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(dir), Count: true})
+	f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(dir), Count: true}, "")
 	if !f.Partial || f.Entries < maxDepth {
 		t.Errorf("%+v", f)
 	}

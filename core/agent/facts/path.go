@@ -15,19 +15,20 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// Path answers one question. ctx bounds the counting; the rest is not
+// Path answers one question. What the transfer resume, if any, has staged in
+// a directory counts as free there. ctx bounds the counting; the rest is not
 // interruptible.
-func Path(ctx context.Context, q sdk.PathQuestion) sdk.PathFacts {
+func Path(ctx context.Context, q sdk.PathQuestion, resume string) sdk.PathFacts {
 	began := time.Now()
 	var f sdk.PathFacts
-	if err := look(ctx, q, &f); err != nil {
+	if err := look(ctx, q, resume, &f); err != nil {
 		f.Err = pathError(q.Path, err)
 	}
 	f.Took = time.Since(began)
 	return f
 }
 
-func look(ctx context.Context, q sdk.PathQuestion, f *sdk.PathFacts) error {
+func look(ctx context.Context, q sdk.PathQuestion, resume string, f *sdk.PathFacts) error {
 	fd, err := unix.Open(string(q.Path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil
@@ -54,6 +55,11 @@ func look(ctx context.Context, q sdk.PathQuestion, f *sdk.PathFacts) error {
 	if f.Type == sdk.FileDirectory && f.Readable {
 		if f.Empty, err = empty(fd); err != nil {
 			return err
+		}
+		if resume != "" {
+			if err := discountStaged(ctx, fd, resume, f); err != nil {
+				return err
+			}
 		}
 	}
 	if q.Count {
@@ -157,17 +163,24 @@ func empty(fd int) (bool, error) {
 	switch {
 	case len(names) == 0:
 		return true, nil
-	case len(names) > 1 || names[0] != "lost+found":
+	case len(names) > 1 || names[0] != lostFound:
 		return false, nil
 	}
+	return emptyLostFound(fd)
+}
+
+// lostFound is root's own directory at the top of a file system.
+const lostFound = "lost+found"
+
+func emptyLostFound(fd int) (bool, error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(fd, names[0], &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(fd, lostFound, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return false, err
 	}
 	if st.Uid != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return false, nil
 	}
-	inside, err := readNames(fd, names[0], 1)
+	inside, err := readNames(fd, lostFound, 1)
 	if errors.Is(err, unix.EACCES) {
 		return true, nil // 0700 root: what fsck finds later is no data of ours
 	}

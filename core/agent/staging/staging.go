@@ -48,7 +48,10 @@ type Spec struct {
 func (s *Spec) Name() string { return s.family() + s.Member }
 
 // family begins the names of all staging directories of the transfer.
-func (s *Spec) family() string { return prefix + s.Transfer + "-" }
+func (s *Spec) family() string { return Family(s.Transfer) }
+
+// Family begins the names of all staging directories of a transfer.
+func Family(transfer string) string { return prefix + transfer + "-" }
 
 // Path returns the absolute path of the staging directory.
 func (s *Spec) Path() string { return path.Join(string(s.Dest.Dir), s.Name()) }

@@ -1,0 +1,158 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// Adjustments are what a resumed attempt does otherwise than its request
+// says; for this attempt alone, since the stored request stays as it is.
+type Adjustments struct {
+	LimitRate *int64 // as Request.LimitRate; nil: as stored
+}
+
+// Resume goes on with the transfer id, which has failed with KeepPartial, or
+// whose process has died: it takes the journal's lock and a higher control
+// generation, has the agents of the earlier attempt end and keep what they
+// have, and then does all that Run does, with the stored request, for the
+// targets that are not published yet. It is refused, with exit code
+// ExitRefused, while a living process runs the transfer, and where nothing is
+// there to go on with. Report and error are as those of Run.
+func Resume(ctx context.Context, id string, adjust Adjustments, deps Deps, events Events) (*Report, error) {
+	r := newRun(id, deps, events)
+	r.resumed, r.adjust = true, adjust
+	return r.whole(ctx)
+}
+
+// takeOver takes the transfer from whoever ran it before, and finds out what
+// is left to do.
+func (r *run) takeOver(ctx context.Context) error {
+	state, _, err := journal.Read(r.deps.StateDir, r.id)
+	if err != nil {
+		return err
+	}
+	req, err := resumable(&state)
+	if err != nil {
+		return err // and the journal is as it was
+	}
+	if r.journal, err = journal.Takeover(r.deps.StateDir, r.id); err != nil {
+		return err
+	}
+	if state = r.journal.State(); state.Ended {
+		_, err := resumable(&state)
+		return err
+	}
+	if r.adjust.LimitRate != nil {
+		req.LimitRate = *r.adjust.LimitRate
+	}
+	if state.Kept == nil {
+		if err := r.settle(ctx, &state, req); err != nil {
+			return err
+		}
+		state = r.journal.State()
+	}
+	names := memberNames(&req)
+	r.tellPublished(&req, names, state.Committed)
+	remaining, left := req, []string{}
+	remaining.Targets = nil
+	for i, name := range names {
+		if !slices.Contains(state.Committed, name) {
+			remaining.Targets, left = append(remaining.Targets, req.Targets[i]), append(left, name)
+		}
+	}
+	if len(left) == 0 {
+		return allPublished(r.id)
+	}
+	r.adopt(remaining, left)
+	return nil
+}
+
+// resumable returns the request of a transfer that can be resumed, or says
+// why it cannot and what to do instead.
+func resumable(state *journal.State) (Request, error) {
+	id := state.Header.Transfer
+	req, err := requestOf(state)
+	if err != nil {
+		return req, err
+	}
+	e := &sdk.Error{Kind: sdk.KindNotFound}
+	switch {
+	case state.Ended && len(state.Committed) == len(req.Targets):
+		return req, allPublished(id)
+	case state.Ended && !req.KeepPartial:
+		e.Message, e.Hint = fmt.Sprintf("nothing was kept of transfer %s: it ran without --keep-partial", id), "run it again, from its beginning; with --keep-partial a failure can be resumed"
+	case state.Ended:
+		e.Message, e.Hint = fmt.Sprintf("nothing is kept of transfer %s: it failed before anything was moved, or was cleaned up", id), "run it again, from its beginning"
+	case !req.KeepPartial:
+		e.Message, e.Hint = fmt.Sprintf("transfer %s ran without --keep-partial, so nothing of it is kept", id), "end it, then run it again: transferpy cleanup "+id
+	default:
+		return req, nil
+	}
+	return req, e
+}
+
+func allPublished(id string) error {
+	return &sdk.Error{Kind: sdk.KindExists, Message: fmt.Sprintf("every target of transfer %s has its copy: there is nothing to resume", id),
+		Hint: "transferpy show " + id + " tells how it went; what else it may have left goes with: transferpy cleanup " + id}
+}
+
+// settle brings the agents of an attempt whose process has died to their end.
+// They keep what they have, and what was committed is rolled forward.
+func (r *run) settle(ctx context.Context, state *journal.State, req Request) error {
+	r.emit(Event{Type: EventPhase, Phase: "take over", Message: "the agents of the attempt before are ended; they keep what they have"})
+	c := &cleaner{deps: r.deps, events: r.events, id: r.id, told: r.told, journal: r.journal}
+	if err := c.connect(ctx, state, &req); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, cleanupLimit)
+	defer cancel()
+	if _, err := c.look(limited, c.request(control.VerbStatus)); err != nil {
+		return err
+	}
+	if err := c.end(limited, true); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	if unknown := c.unknown(state, &req); len(unknown) > 0 {
+		return &sdk.Error{Kind: sdk.KindExists,
+			Message: fmt.Sprintf("transfer %s was publishing when its process died, and no agent is left to say whether %s has its copy", r.id, strings.Join(unknown, " or ")),
+			Hint:    "look there; then `transferpy cleanup " + r.id + "`, and run the transfer again for the targets that have none"}
+	}
+	return r.journal.Add(journal.Record{Kept: &journal.Kept{Time: r.report.Began.UTC(), Members: c.without(&req)}})
+}
+
+// tellPublished says which targets are left as they are.
+func (r *run) tellPublished(req *Request, names, committed []string) {
+	for i, name := range names {
+		if slices.Contains(committed, name) {
+			t := req.Targets[i]
+			r.emit(Event{Type: EventAgent, Host: t.Host, Message: t.Path.Display() + " has its copy from an earlier attempt and is left as it is"})
+		}
+	}
+}
+
+// tellKept says of each host whether anything of the attempt before was found
+// there.
+func (r *run) tellKept() {
+	if !r.resumed {
+		return
+	}
+	for _, h := range r.hosts {
+		switch kept := r.agents[h].ready.Kept; {
+		case kept:
+			r.emit(Event{Type: EventAgent, Host: h, Message: "goes on with what was kept there"})
+		case h == r.req.Source.Host:
+			r.warn(h, "nothing was kept there of what the source had read: all of it is read again")
+		default:
+			r.warn(h, "nothing was kept there: everything is sent again")
+		}
+	}
+}
