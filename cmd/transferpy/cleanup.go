@@ -16,9 +16,11 @@ func newCleanup(a *app) *cobra.Command {
 		Use:   "cleanup [options] [ID]",
 		Short: "End transfers whose process has died, and undo what they changed",
 		Long: `End transfers whose process has died: what was committed is finished, all else
-is undone on every host. Without an ID, all of this user's transfers but those
-whose agents still hold data; with an ID, that one in any case. A transfer that
-a living process runs is left alone. It may be run again until it says 0.`,
+is undone on every host. Without an ID, all of this user's transfers, but for
+those whose agents still hold data and for what --keep-partial has kept: it says
+how to end or resume them. With an ID, that one in any case, and what is kept of
+it is removed. A transfer that a living process runs is left alone. It may be run
+again until it says 0.`,
 	}
 	flags := a.addSettings(cmd, append([]string{"progress", "output"}, common...)...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,6 +50,9 @@ func (a *app) cleanupOne(ctx context.Context, settings *config.Settings, id stri
 	stored, err := transfer.Stored(dir, id)
 	if err != nil {
 		return err
+	}
+	if len(settings.PluginDirs) == 0 {
+		settings.PluginDirs = stored.PluginDirs
 	}
 	for plugin, values := range stored.PluginConfig {
 		if _, given := settings.Plugins[plugin]; !given {

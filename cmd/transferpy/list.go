@@ -63,16 +63,26 @@ func listState(e journal.Summary) string {
 		return "ended"
 	case e.Held:
 		return "running, pid " + strconv.Itoa(e.PID)
+	case e.Kept != nil:
+		return fmt.Sprintf("partial: failed, kept since %s: transferpy resume %s", e.Kept.Time.Local().Format(time.DateTime), e.Transfer)
+	case keepsPartial(e):
+		return fmt.Sprintf("left behind: transferpy resume %s, or transferpy cleanup %s", e.Transfer, e.Transfer)
 	}
 	return "left behind: transferpy cleanup " + e.Transfer
+}
+
+// keepsPartial reports whether a transfer can be resumed though its process
+// has died.
+func keepsPartial(e journal.Summary) bool {
+	req, err := transfer.DecodeRequest(e.Request)
+	return err == nil && req.KeepPartial
 }
 
 func listText(w io.Writer, entries []journal.Summary) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, e := range entries {
 		from, to := "?", ""
-		var req transfer.Request
-		if e.Err == nil && json.Unmarshal(e.Request, &req) == nil {
+		if req, err := transfer.DecodeRequest(e.Request); e.Err == nil && err == nil {
 			from, to = endpoint(req.Source), ""
 			for _, t := range req.Targets {
 				to += " " + endpoint(t)
@@ -97,10 +107,11 @@ func listJSON(w io.Writer, entries []journal.Summary) error {
 			PID      int             `json:"pid,omitempty"`
 			Phase    string          `json:"phase,omitempty"`
 			Ended    bool            `json:"ended"`
+			Kept     *time.Time      `json:"kept_since,omitempty"` // it can be resumed
 			ExitCode *int            `json:"exit_code,omitempty"`
 			Request  json.RawMessage `json:"request,omitempty"`
 			Error    *sdk.Error      `json:"error,omitempty"`
-		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, code, e.Request, sdk.AsError(e.Err)})
+		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, keptSince(e.Kept), code, e.Request, sdk.AsError(e.Err)})
 		if err != nil {
 			return err
 		}
@@ -109,6 +120,14 @@ func listJSON(w io.Writer, entries []journal.Summary) error {
 		}
 	}
 	return nil
+}
+
+// keptSince is when a failed transfer left what it had; nil: it did not.
+func keptSince(k *journal.Kept) *time.Time {
+	if k == nil {
+		return nil
+	}
+	return &k.Time
 }
 
 // endpoint is HOST:PATH in a form that is safe to print.

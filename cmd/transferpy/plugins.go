@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -72,16 +73,45 @@ func startPlugins(ctx context.Context, host *pluginhost.Host, req *transfer.Requ
 	}
 	slices.Sort(executors)
 	executors = slices.Compact(executors)
-	errs := make([]error, len(executors)+2)
+	n := len(executors)
+	errs, about := make([]error, n+2), make([]sdk.Description, n+2)
 	var starting sync.WaitGroup
 	for i, name := range executors {
-		starting.Go(func() { _, _, errs[i] = host.Executor(ctx, name) })
+		starting.Go(func() { _, about[i], errs[i] = host.Executor(ctx, name) })
 	}
-	starting.Go(func() { _, _, errs[len(executors)] = host.Mode(ctx, req.Mode) })
-	starting.Go(func() { _, _, errs[len(executors)+1] = host.Firewall(ctx, req.Firewall) })
+	starting.Go(func() { _, about[n], errs[n] = host.Mode(ctx, req.Mode) })
+	starting.Go(func() { _, about[n+1], errs[n+1] = host.Firewall(ctx, req.Firewall) })
 	starting.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return pluginError(ctx, err)
+	}
+	for _, d := range about {
+		if err := anchorSecrets(req, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anchorSecrets makes the names of the files that hold a plugin's secrets
+// absolute in the request, which may be resumed from another directory.
+func anchorSecrets(req *transfer.Request, d sdk.Description) error {
+	values := req.PluginConfig[string(d.Kind)+"/"+d.Name]
+	for _, field := range d.Fields {
+		if !field.Secret {
+			continue
+		}
+		for i, text := range values[field.Name] {
+			name, isFile := strings.CutPrefix(text, "@")
+			if !isFile || filepath.IsAbs(name) {
+				continue
+			}
+			abs, err := filepath.Abs(name)
+			if err != nil {
+				return err
+			}
+			values[field.Name][i] = "@" + abs
+		}
 	}
 	return nil
 }

@@ -38,6 +38,9 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	if r.Manifest != "" {
 		fmt.Fprintf(w, "  manifest: %s\n", printable(r.Manifest))
 	}
+	if r.Kept {
+		fmt.Fprintf(w, "  what was received is kept; to go on with it: transferpy resume %s; to remove it: transferpy cleanup %s\n", r.Transfer, r.Transfer)
+	}
 	if r.ExitCode != transfer.ExitOK {
 		fmt.Fprintf(w, "exit code %d\n", r.ExitCode)
 	}
@@ -95,6 +98,7 @@ type doneJSON struct {
 	Targets  []targetJSON      `json:"targets"`
 	Warnings []control.Warning `json:"warnings,omitempty"`
 	Manifest sdk.Raw           `json:"manifest,omitempty"`
+	Kept     bool              `json:"kept,omitempty"` // it can be resumed
 	Error    *sdk.Error        `json:"error,omitempty"`
 }
 
@@ -121,7 +125,7 @@ type targetJSON struct {
 func doneLine(r *transfer.Report) doneJSON {
 	d := doneJSON{V: 1, Event: string(transfer.EventDone), Time: time.Now(), Transfer: r.Transfer, ExitCode: r.ExitCode,
 		Seconds: r.Seconds, Calls: r.Calls, Source: endJSON{r.Source.Host, r.Source.Path},
-		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Error: r.Err}
+		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Kept: r.Kept, Error: r.Err}
 	for _, t := range r.Targets {
 		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Verified, t.Err})
 	}

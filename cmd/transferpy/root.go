@@ -32,8 +32,8 @@ Exit codes:
   2    usage, or the copy is not on the target afterwards
   3    digests differ
   75   control was lost: the outcome is not known
-  130  ended by SIGINT, everything undone
-  143  ended by SIGTERM or SIGHUP, everything undone
+  130  ended by SIGINT, everything undone (but for what --keep-partial keeps)
+  143  ended by SIGTERM or SIGHUP, likewise
   253  replication could not be started again
   254  replication could not be stopped
   255  refused by the preflight or the firewall; nothing was changed
@@ -68,7 +68,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 		return a.transfer(cmd.Context(), flags, args)
 	}
-	root.AddCommand(newList(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
+	root.AddCommand(newList(a), newShow(a), newResume(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}
@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 }
 
 // notBuilt are commands of later versions.
-var notBuilt = []string{"attach", "cancel", "doctor", "resume", "show", "status"}
+var notBuilt = []string{"attach", "cancel", "doctor", "status"}
 
 // unknownCommand is for a first operand that is no HOST:PATH.
 func unknownCommand(cmd *cobra.Command, word string) error {
@@ -115,10 +115,7 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 		view.refused(ctx, &settings.Request, err)
 		return err
 	}
-	report, err := transfer.Run(ctx, settings.Request, a.deps(plugins, settings), view.event)
-	if report == nil {
-		return err
-	}
+	report, _ := transfer.Run(ctx, settings.Request, a.deps(plugins, settings), view.event)
 	view.finish(report)
 	return &exitError{code: report.ExitCode}
 }

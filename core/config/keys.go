@@ -43,7 +43,7 @@ var Keys = []Key{
 	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "180s", Help: "make a lost data link anew for this `TIME` before the target has failed"},
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
-	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "leave what a failed target has received in its .transferpy-ID directory"},
+	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "keep what a failed transfer has moved, for transferpy resume ID to go on with"},
 	{Name: "plugin_shadow", Type: sdk.TypeBool, Default: "no"},
 	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -103,6 +104,14 @@ func (s *Settings) Operands(operands []string) error {
 		ends = append(ends, end)
 	}
 	s.Request.Source, s.Request.Targets = ends[0], ends[1:]
+	s.Request.PluginDirs = nil
+	for _, dir := range s.PluginDirs {
+		abs, err := filepath.Abs(dir) // what is resumed may be so from elsewhere
+		if err != nil {
+			return err
+		}
+		s.Request.PluginDirs = append(s.Request.PluginDirs, abs)
+	}
 	s.Request.PluginConfig = map[string]map[string][]string{}
 	for _, plugin := range s.used() {
 		if values := s.Plugins[plugin]; len(values) > 0 {
