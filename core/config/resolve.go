@@ -6,6 +6,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -114,7 +115,11 @@ func (s *Settings) Operands(operands []string) error {
 	}
 	s.Request.PluginConfig = map[string]map[string][]string{}
 	for _, plugin := range s.used() {
-		if values := s.Plugins[plugin]; len(values) > 0 {
+		// What no end uses is not started either, so nobody has checked that
+		// no secret stands there in the open.
+		name, executor := strings.CutPrefix(plugin, "executor/")
+		unused := executor && !slices.ContainsFunc(ends, func(e transfer.Endpoint) bool { return e.Executor == name })
+		if values := s.Plugins[plugin]; len(values) > 0 && !unused {
 			s.Request.PluginConfig[plugin] = values
 		}
 	}

@@ -12,13 +12,10 @@ import (
 // there too, which are read again.
 func (s *Settings) Restore(stored transfer.Request, options []string) error {
 	s.Request, s.Executor = stored, stored.Source.Executor
-	for _, t := range stored.Targets {
-		if t.Executor != "local" {
+	for _, t := range stored.Targets { // all ends but localhost have the same
+		if s.Executor == "local" {
 			s.Executor = t.Executor
 		}
-	}
-	if stored.Source.Executor != "local" {
-		s.Executor = stored.Source.Executor
 	}
 	plugins := maps.Clone(s.Plugins)
 	if plugins == nil {

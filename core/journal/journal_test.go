@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +40,10 @@ func TestRoundTrip(t *testing.T) {
 		{Hosts: []Host{{Executor: "ssh", Host: "db1", Program: "/p", Agent: "a1"}}},
 		{Undo: &Undo{Host: "db1", Agent: "a1", Undo: sdk.Undo{ID: "u", What: "x", When: sdk.WhenEnd, Commands: []sdk.Command{{Argv: []sdk.Raw{"rm", "a\xffb"}}}}}},
 		{Phase: "move"},
+		{Done: &Done{Agent: "a1", ID: "u"}},
+		{Committed: []string{"target-2"}},
 		{Outcome: &Outcome{ExitCode: 1}},
+		{Kept: &Kept{Time: time.Now().UTC(), Members: []string{"target-1"}}},
 	}
 	for _, r := range records {
 		if err := j.Add(r); err != nil {
@@ -54,6 +59,9 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if len(got.Hosts) != 2 || got.Hosts[0].Agent != "a1" {
 		t.Errorf("hosts: %+v", got.Hosts)
+	}
+	if !got.Undos[0].Done || got.Kept == nil || got.Kept.Members[0] != "target-1" {
+		t.Errorf("state: %+v", got)
 	}
 	if got.Undos[0].Undo.Commands[0].Argv[1] != "a\xffb" {
 		t.Errorf("undo's argument: %q", got.Undos[0].Undo.Commands[0].Argv[1])
@@ -199,6 +207,68 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// TestAttempts holds what a journal tells of a transfer that failed, was
+// resumed, and failed or ended again.
+func TestAttempts(t *testing.T) {
+	at := time.Date(2026, 11, 23, 15, 30, 42, 0, time.UTC)
+	owner := func(n uint64) Record { return Record{Owner: &Owner{PID: 1, Generation: n, Time: at}} }
+	kept := Record{Kept: &Kept{Time: at, Members: []string{"target-2"}}}
+	resumed := Record{Resumed: &Resumed{Time: at, Members: []string{"target-2"}}}
+	outcome := Record{Outcome: &Outcome{ExitCode: 1}}
+	undo := Record{Undo: &Undo{Host: "h", Agent: "a", Undo: sdk.Undo{ID: "u"}}}
+	done := Record{Done: &Done{Agent: "a", ID: "u"}}
+	tests := []struct {
+		name    string
+		records []Record
+		want    string // of Kept, Outcome, Ended, Resumes, Committed
+	}{
+		{"kept", []Record{owner(1), outcome, kept}, "kept outcome 0 []"},
+		{"taken over, not resumed", []Record{owner(1), outcome, kept, owner(2)}, "kept outcome 0 []"},
+		{"resumed", []Record{owner(1), outcome, kept, owner(2), resumed}, "1 []"},
+		{"and failed again", []Record{owner(1), outcome, kept, owner(2), resumed, outcome, kept}, "kept outcome 1 []"},
+		{"and ended", []Record{owner(1), kept, owner(2), resumed, {Committed: []string{"target-2"}}, outcome, {Ended: true}}, "outcome ended 1 [target-2]"},
+		{"cleaned up", []Record{owner(1), kept, owner(2), {Ended: true}}, "ended 0 []"},
+		{"published is told twice", []Record{owner(1), {Committed: []string{"t"}}, {Committed: []string{"t", "u"}}}, "0 [t u]"},
+		{"resumed after its end", []Record{owner(1), {Ended: true}, resumed}, "after its end"},
+		{"undo done", []Record{owner(1), undo, done}, "done 0 []"},
+		{"the newest of two", []Record{owner(1), undo, undo, done}, "0 []"},
+		{"done and never deferred", []Record{owner(1), done}, "never deferred"},
+		{"members without a name", []Record{owner(1), {Kept: &Kept{Members: []string{""}}}}, "no member's name"},
+		{"a member's name without an end", []Record{owner(1), {Resumed: &Resumed{Members: []string{strings.Repeat("x", 65)}}}}, "no member's name"},
+		{"too many members", []Record{owner(1), {Committed: make([]string, maxMembers+1)}}, "members"},
+		{"two kinds", []Record{owner(1), {Phase: "x", Ended: true}}, "2 kinds"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, got := &State{}, ""
+			for _, r := range tt.records {
+				if err := s.apply(r); err != nil {
+					got = err.Error()
+				}
+			}
+			if got == "" {
+				got = describe(s)
+			}
+			if !strings.Contains(got, tt.want) || len(tt.want) > 0 && tt.want[len(tt.want)-1] == ']' && got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func describe(s *State) string {
+	var words []string
+	for word, holds := range map[string]bool{"kept": s.Kept != nil, "outcome": s.Outcome != nil, "ended": s.Ended, "done": len(s.Undos) > 0 && s.Undos[0].Done} {
+		if holds {
+			words = append(words, word)
+		}
+	}
+	slices.SortFunc(words, func(a, b string) int { return strings.Compare(order[a], order[b]) })
+	return strings.Join(append(words, fmt.Sprint(s.Resumes, s.Committed)), " ")
+}
+
+var order = map[string]string{"kept": "1", "outcome": "2", "ended": "3", "done": "4"}
+
 // FuzzDecode: whatever is understood of a file survives being written again.
 func FuzzDecode(f *testing.F) {
 	const header = `{"v":1,"transfer":"20261123-153042-k3mq7xwa","uid":0,"pid":1,"created":"2026-11-23T15:30:42Z","request":{}}` + "\n"
@@ -206,6 +276,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(header + `{"owner":{"pid":1,"generation":1,"time":"2026-11-23T15:30:42Z"}}` + "\n" + `{"phase":"x"}` + "\n" + `{"ph`))
 	f.Add([]byte(header + `{"hosts":[{"executor":"ssh","host":"a","program":{"base64":"/w=="}}]}` + "\n" + `{"ended":true}` + "\n"))
 	f.Add([]byte(header + `{"undo":{"host":"a","agent":"b","undo":{"id":"u","what":"w","when":"end","commands":[{"argv":["a"]}]}}}` + "\n"))
+	f.Add([]byte(header + `{"undo":{"host":"a","agent":"b","undo":{"id":"u","what":"w","when":"end","commands":[]}}}` + "\n" + `{"done":{"agent":"b","id":"u"}}` + "\n" +
+		`{"committed":["target-1"]}` + "\n" + `{"kept":{"time":"2026-11-23T15:30:42Z","members":["target-2"]}}` + "\n" +
+		`{"resumed":{"time":"2026-11-23T15:30:42Z","members":["target-2"]}}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, whole, err := decode(bytes.NewReader(data))
 		if err != nil {
@@ -245,6 +318,20 @@ func rewrite(t *testing.T, s *State) []byte {
 	for i := range s.Undos {
 		write(Record{Undo: &s.Undos[i]})
 	}
+	for i := len(s.Undos) - 1; i >= 0; i-- { // marks go to the newest of a name
+		if u := s.Undos[i]; u.Done && newest(s.Undos, i) {
+			write(Record{Done: &Done{Agent: u.Agent, ID: u.Undo.ID}})
+		}
+	}
+	if len(s.Committed) > 0 {
+		write(Record{Committed: s.Committed})
+	}
+	for range s.Resumes {
+		write(Record{Resumed: s.Resumed})
+	}
+	if s.Kept != nil {
+		write(Record{Kept: s.Kept})
+	}
 	if s.Outcome != nil {
 		write(Record{Outcome: s.Outcome})
 	}
@@ -255,4 +342,14 @@ func rewrite(t *testing.T, s *State) []byte {
 		write(Record{Ended: true})
 	}
 	return b.Bytes()
+}
+
+// newest reports whether no later undo has the same agent and name.
+func newest(undos []Undo, i int) bool {
+	for _, u := range undos[i+1:] {
+		if u.Agent == undos[i].Agent && u.Undo.ID == undos[i].Undo.ID {
+			return false
+		}
+	}
+	return true
 }

@@ -42,8 +42,24 @@ type State struct {
 // first.
 func (s *State) Generation() uint64 { return s.Owner.Generation }
 
+// kinds is how many kinds of a record are set; more than one would leave one
+// of them out.
+func (r *Record) kinds() int {
+	n := 0
+	for _, set := range []bool{r.Owner != nil, len(r.Hosts) > 0, r.Undo != nil, r.Done != nil, r.Phase != "", len(r.Committed) > 0,
+		r.Outcome != nil, r.Kept != nil, r.Resumed != nil, r.Ended} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
 // apply takes one record into the state.
 func (s *State) apply(r Record) error {
+	if n := r.kinds(); n > 1 {
+		return fmt.Errorf("a record of %d kinds", n)
+	}
 	switch {
 	case r.Owner != nil:
 		if r.Owner.Generation <= s.Owner.Generation {

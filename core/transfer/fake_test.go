@@ -48,6 +48,11 @@ type fakeHost struct {
 	double      bool
 	undoFails   bool
 	gone        bool
+	lives       int                // agents that were prepared here so far
+	forgetful   bool               // it keeps nothing
+	kept        map[string]bool    // members whose state is kept
+	prepares    []*control.Prepare // that it was sent
+	probes      []*control.Probe
 	gaveUp      []control.PeerError // by a source
 	generations []uint64
 
@@ -64,7 +69,7 @@ func newSite(names ...string) *site {
 		s.hosts[n] = &fakeHost{
 			instance: "i-" + n, phases: map[string]control.Phase{}, errs: map[string]*sdk.Error{}, roots: map[string]string{},
 			down: map[control.Verb]int{}, dies: map[control.Verb]bool{}, failAt: map[control.Verb]*sdk.Error{},
-			root: strings.Repeat("a", 64), files: map[sdk.Raw][]byte{},
+			root: strings.Repeat("a", 64), files: map[sdk.Raw][]byte{}, kept: map[string]bool{},
 		}
 	}
 	return s
@@ -139,7 +144,13 @@ func (s *site) file(hosts []string, cmd sdk.Command) bool {
 	return true
 }
 
-func (h *fakeHost) id() string { return "agent-" + h.instance }
+// id is the id of the agent that was prepared last.
+func (h *fakeHost) id() string {
+	if h.lives > 1 {
+		return fmt.Sprintf("agent-%s-%d", h.instance, h.lives)
+	}
+	return "agent-" + h.instance
+}
 
 // answer is the agent's program.
 func (h *fakeHost) answer(req *control.Request) *control.Reply {
@@ -148,6 +159,7 @@ func (h *fakeHost) answer(req *control.Request) *control.Reply {
 	}
 	switch req.Verb {
 	case control.VerbProbe:
+		h.probes = append(h.probes, req.Probe)
 		f := &control.Facts{Instance: h.instance, Now: time.Now(), StateDir: "/state", Program: "/agent", Arch: "amd64", Paths: map[string]sdk.PathFacts{}}
 		for _, q := range req.Probe.Paths {
 			f.Paths[q.ID] = sdk.PathFacts{Exists: true, Size: int64(len(q.Path))}
@@ -157,13 +169,16 @@ func (h *fakeHost) answer(req *control.Request) *control.Reply {
 		if err := h.failAt[req.Verb]; err != nil {
 			return &control.Reply{Error: err}
 		}
-		h.prepared = true
-		return h.reply(control.Answer{Ready: &control.Ready{Fingerprint: strings.Repeat("f", 64), SigningKey: make([]byte, 32), Port: 4400, Addresses: []string{"192.0.2.1"}}})
+		h.prepare(req.Prepare)
+		return h.reply(control.Answer{Ready: &control.Ready{Kept: req.Prepare.Resume != "" && len(h.kept) > 0, Fingerprint: strings.Repeat("f", 64), SigningKey: make([]byte, 32), Port: 4400, Addresses: []string{"192.0.2.1"}}})
 	case control.VerbDo:
 		return h.doParts(req)
 	}
-	if !h.prepared || h.ended {
+	if !h.prepared || h.ended && len(h.kept) == 0 {
 		return &control.Reply{Agents: []control.Answer{}}
+	}
+	if h.ended { // what was kept looks as if its agent had died
+		h.gone = true
 	}
 	h.generations = append(h.generations, req.Generation)
 	if h.gone && req.Verb != control.VerbRecover {
@@ -193,6 +208,17 @@ func (h *fakeHost) piece(m *control.Manifest) control.Answer {
 	return control.Answer{Piece: &control.Piece{Size: int64(len(h.packed)), Data: rest[:min(50, len(rest))]}}
 }
 
+// prepare makes an agent, a fresh one where the last has ended.
+func (h *fakeHost) prepare(p *control.Prepare) {
+	if h.ended || !h.prepared {
+		h.lives++
+		h.ended, h.gone, h.undos = false, false, nil
+		h.phases, h.errs, h.roots = map[string]control.Phase{}, map[string]*sdk.Error{}, map[string]string{}
+	}
+	h.prepared = true
+	h.prepares = append(h.prepares, p)
+}
+
 // step moves the members on.
 func (h *fakeHost) step(req *control.Request) {
 	switch req.Verb {
@@ -208,7 +234,7 @@ func (h *fakeHost) step(req *control.Request) {
 	case control.VerbBegin:
 		h.advance(control.PhaseVerified)
 	case control.VerbStatus:
-		if h.slow--; h.slow <= 0 {
+		if h.slow = max(0, h.slow-1); h.slow == 0 {
 			h.advance(control.PhaseVerified)
 		}
 	case control.VerbCommit:
@@ -217,12 +243,19 @@ func (h *fakeHost) step(req *control.Request) {
 				h.phases[name] = control.PhaseCommitted
 			}
 		}
-		h.end(req.Commit.Stop)
+		h.end(req.Commit.Stop && h.idle())
 	case control.VerbStop, control.VerbRecover:
+		keep := req.Stop != nil && req.Stop.Keep || req.Recover != nil && req.Recover.Keep
 		for name, p := range h.phases {
 			if p != control.PhaseCommitted {
 				h.phases[name] = control.PhaseEnded
+				if keep && !h.forgetful && name != "source" {
+					h.kept[name] = true
+				}
 			}
+		}
+		if !keep {
+			clear(h.kept)
 		}
 		h.end(true)
 	}
@@ -233,9 +266,19 @@ func (h *fakeHost) step(req *control.Request) {
 	}
 }
 
+// idle reports whether no member has anything left to do.
+func (h *fakeHost) idle() bool {
+	for name, p := range h.phases {
+		if p == control.PhaseFailed || name == "source" && !p.AtLeast(control.PhaseVerified) || name != "source" && !p.AtLeast(control.PhaseCommitted) {
+			return false
+		}
+	}
+	return true
+}
+
 func (h *fakeHost) advance(to control.Phase) {
 	for name, p := range h.phases {
-		if p != control.PhaseFailed && p != control.PhasePrepared {
+		if p != control.PhasePrepared && !p.AtLeast(to) {
 			h.phases[name], h.roots[name] = to, h.root
 		}
 	}
@@ -280,9 +323,16 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 func (h *fakeHost) status() *control.Status {
 	s := &control.Status{Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
 	for _, name := range slices.Sorted(maps.Keys(h.phases)) {
-		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Entries: h.entries, Failed: h.gaveUp})
+		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Entries: h.entries, Failed: h.gaveUp, Kept: h.keptAt(name)})
 	}
 	return s
+}
+
+func (h *fakeHost) keptAt(member string) sdk.Raw {
+	if h.kept[member] && h.ended {
+		return sdk.Raw("/srv/" + member)
+	}
+	return ""
 }
 
 // reply adds an answer for an agent that is none of the transfer's, as a host
@@ -294,86 +344,6 @@ func (h *fakeHost) reply(a control.Answer) *control.Reply {
 		return &control.Reply{Agents: []control.Answer{a}}
 	}
 	return &control.Reply{Agents: []control.Answer{liar, a}}
-}
-
-// fakeMode is a mode whose every call a test may change.
-type fakeMode struct {
-	sdk.Mode
-	found  sdk.Findings
-	change func(*sdk.Plan)
-	begin  func(context.Context, sdk.Host) error
-	finish func(sdk.Outcome, sdk.Host) error
-	asked  []sdk.Answers
-}
-
-func (m *fakeMode) Questions(_ context.Context, t sdk.Transfer) ([]sdk.HostQuestions, error) {
-	q := []sdk.HostQuestions{{Host: t.Source.Host, Paths: []sdk.PathQuestion{{ID: "path", Path: t.Source.Path}}}}
-	for _, e := range t.Targets {
-		q = append(q, sdk.HostQuestions{Host: e.Host, Paths: []sdk.PathQuestion{{ID: "path", Path: e.Path}}})
-	}
-	return q, nil
-}
-
-func (m *fakeMode) Inspect(ctx context.Context, t sdk.Transfer, answers []sdk.Answers, host sdk.Host) (sdk.Findings, error) {
-	m.asked = answers
-	if _, err := host.Change(ctx, nil); err == nil {
-		return sdk.Findings{}, fmt.Errorf("Change was allowed in Inspect")
-	}
-	return m.found, nil
-}
-
-func (m *fakeMode) Plan(_ context.Context, t sdk.Transfer, _ sdk.Findings) (sdk.Plan, error) {
-	p := sdk.Plan{
-		Read: sdk.Stage{Builtin: sdk.BuiltinTree, Path: t.Source.Path}, Write: sdk.Stage{Builtin: sdk.BuiltinTree, Path: "data"},
-		Bytes: 1000, Verify: []sdk.Verify{sdk.VerifyDisk},
-	}
-	for _, e := range t.Targets {
-		p.Targets = append(p.Targets, sdk.Destination{Dir: e.Path, Publish: []sdk.Raw{"data"}})
-	}
-	if m.change != nil {
-		m.change(&p)
-	}
-	return p, nil
-}
-
-func (m *fakeMode) Begin(ctx context.Context, _ sdk.Transfer, host sdk.Host) error {
-	return m.begin(ctx, host)
-}
-
-func (m *fakeMode) Finish(_ context.Context, _ sdk.Transfer, o sdk.Outcome, host sdk.Host) error {
-	return m.finish(o, host)
-}
-
-// fakeFirewall opens each hole by one Change.
-type fakeFirewall struct{ sdk.Firewall }
-
-func (fakeFirewall) Open(ctx context.Context, id string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
-	var work []sdk.HostChange
-	for _, h := range holes {
-		work = append(work, sdk.HostChange{Host: h.Host,
-			Undo:     sdk.Undo{ID: "fw-" + h.Host, What: "close the hole", When: sdk.WhenEnd, Commands: []sdk.Command{{Argv: []sdk.Raw{"close"}}}},
-			Commands: []sdk.Command{{Argv: []sdk.Raw{"open", sdk.Raw(fmt.Sprint(h.Port, h.Sources))}}}})
-	}
-	_, err := host.Change(ctx, work)
-	return nil, err
-}
-
-// plugins gives the fakes.
-type plugins struct {
-	site *site
-	mode *fakeMode
-}
-
-func (p plugins) Executor(context.Context, string) (sdk.Executor, sdk.Description, error) {
-	return p.site, sdk.Description{Executor: p.site.traits}, nil
-}
-
-func (p plugins) Mode(context.Context, string) (sdk.Mode, sdk.Description, error) {
-	return p.mode, sdk.Description{}, nil
-}
-
-func (p plugins) Firewall(context.Context, string) (sdk.Firewall, sdk.Description, error) {
-	return fakeFirewall{}, sdk.Description{}, nil
 }
 
 // noAgents is never asked for a binary, since every fake host has one.

@@ -81,7 +81,7 @@ func TestFailures(t *testing.T) {
 		{name: "port is taken", prepare: func(tr *trial) { tr.site.hosts["b"].failAt[control.VerbPrepare] = broken },
 			exit: 255, exits: []int{255, 255}, verbs: "probe prepare stop", kind: sdk.KindNoSpace},
 		{name: "one target fails", prepare: func(tr *trial) { tr.site.hosts["b"].failAt[control.VerbStart] = broken },
-			exit: 1, exits: []int{0, 1}, verbs: "probe prepare start commit"},
+			exit: 1, exits: []int{0, 1}, verbs: "probe prepare start commit stop"},
 		{name: "all targets fail", prepare: func(tr *trial) {
 			tr.site.hosts["a"].failAt[control.VerbStart] = broken
 			tr.site.hosts["b"].failAt[control.VerbStart] = broken
@@ -91,7 +91,7 @@ func TestFailures(t *testing.T) {
 			tr.site.hosts["a"].slow, tr.site.hosts["b"].slow = 100, 100
 		}, exit: 1, exits: []int{1, 1}, verbs: "probe prepare start stop"},
 		{name: "roots differ", prepare: func(tr *trial) { tr.site.hosts["b"].root = other },
-			exit: 3, exits: []int{0, 3}, verbs: "probe prepare start commit"},
+			exit: 3, exits: []int{0, 3}, verbs: "probe prepare start commit stop"},
 		{name: "no root from a target", prepare: func(tr *trial) { tr.site.hosts["a"].root = "" },
 			exit: 3, exits: []int{3, 0}},
 		{name: "commit fails", prepare: func(tr *trial) {

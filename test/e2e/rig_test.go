@@ -272,6 +272,7 @@ type event struct {
 		ExitCode int    `json:"exit_code"`
 		Bytes    int64  `json:"bytes"`
 		Files    int64  `json:"files"`
+		Wire     int64  `json:"wire_bytes"`
 		Digest   string `json:"digest"`
 		Error    *struct {
 			Kind    string `json:"kind"`

@@ -34,16 +34,22 @@ import (
 //	remember HOST:PATH      note the state of a tree, inodes and ctimes included
 //	unchanged HOST:PATH     it must be as remembered
 //	done HOST=CODE...       the last line of stdout is the done event, with these targets
+//	wire HOST LEAST MOST    it says that so many bytes went to HOST on the wire (1k is 1024)
+//	id                      set $ID to the transfer that the last transferpy names first
+//	killagents HOST         kill -9 the agents of a host
 //	plugins EXAMPLE...      build these examples; $PLUGINS is their directory on ctl
 //	cut HOST, mend HOST     take a host off the network, and back
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
+//
+// Variables of the script that begin with TRANSFERPY_TEST_ reach transferpy.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	list := map[string]func(*script, bool, []string){
 		"host": (*script).host, "tp": (*script).tp, "start": (*script).start, "moving": (*script).moving,
 		"signal": (*script).signal, "finish": (*script).finish, "tree": (*script).tree, "same": (*script).same,
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
-		"says": (*script).says, "plugins": (*script).plugins,
+		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
+		"killagents": (*script).killAgents,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
@@ -126,6 +132,17 @@ func (s *script) host(neg bool, args []string) {
 	}
 }
 
+// environ are the variables that change transferpy for tests.
+func (s *script) environ() []string {
+	var env []string
+	for _, name := range []string{"TRANSFERPY_TEST_LEASE", "TRANSFERPY_TEST_CHECKPOINT"} {
+		if value := s.ts.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
 // code takes -code N off the arguments.
 func (s *script) code(args []string) (int, []string) {
 	if len(args) >= 2 && args[0] == "-code" {
@@ -145,7 +162,7 @@ func (s *script) tp(_ bool, args []string) {
 			"env", "-C", "/", "HOME=/home/" + user, "USER=" + user, "LOGNAME=" + user, "transferpy"}
 		args = args[2:]
 	}
-	s.expect(s.rig.startArgv(nil, append(argv, args...)...), code)
+	s.expect(s.rig.startArgv(s.environ(), append(argv, args...)...), code)
 }
 
 // expect waits for a job and hands its output to the script.
@@ -175,7 +192,7 @@ func (s *script) says(neg bool, args []string) {
 
 func (s *script) start(_ bool, args []string) {
 	s.args("start NAME ARGS...", args, 2, -1)
-	s.jobs[args[0]] = s.rig.start(nil, args[1:]...)
+	s.jobs[args[0]] = s.rig.start(s.environ(), args[1:]...)
 }
 
 func (s *script) job(name string) *job {
@@ -256,6 +273,17 @@ func (s *script) unchanged(_ bool, args []string) {
 
 func (s *script) done(_ bool, args []string) {
 	s.args("done HOST=CODE...", args, 1, -1)
+	var got []string
+	for _, t := range s.doneEvent().Targets {
+		got = append(got, fmt.Sprintf("%s=%d", t.Host, t.ExitCode))
+	}
+	if strings.Join(got, " ") != strings.Join(args, " ") {
+		s.ts.Fatalf("done tells %v, want %v", got, args)
+	}
+}
+
+// doneEvent is the last that --output json printed.
+func (s *script) doneEvent() event {
 	list, err := events(s.ts.ReadFile("stdout"))
 	s.ts.Check(err)
 	if len(list) == 0 {
@@ -265,12 +293,61 @@ func (s *script) done(_ bool, args []string) {
 	if last.Event != "done" || last.ExitCode == nil {
 		s.ts.Fatalf("the last event is %+v, want done with an exit code", last)
 	}
-	var got []string
-	for _, t := range last.Targets {
-		got = append(got, fmt.Sprintf("%s=%d", t.Host, t.ExitCode))
+	return last
+}
+
+// wire holds what was sent against what may have been: what a target had
+// proven already is not sent again.
+func (s *script) wire(_ bool, args []string) {
+	s.args("wire HOST LEAST MOST", args, 3, 3)
+	least, most := s.size(args[1]), s.size(args[2])
+	for _, t := range s.doneEvent().Targets {
+		if t.Host != args[0] {
+			continue
+		}
+		fmt.Fprintf(s.ts.Stdout(), "%d bytes on the wire to %s\n", t.Wire, t.Host)
+		if t.Wire < least || t.Wire > most {
+			s.ts.Fatalf("%d bytes went to %s, want %d to %d", t.Wire, t.Host, least, most)
+		}
+		return
 	}
-	if strings.Join(got, " ") != strings.Join(args, " ") {
-		s.ts.Fatalf("done tells %v, want %v", got, args)
+	s.ts.Fatalf("no target is on %s", args[0])
+}
+
+// size reads a number of bytes: 1k is 1024 of them, 1m 1024 of those.
+func (s *script) size(text string) int64 {
+	unit := int64(1)
+	digits := strings.TrimRight(text, "km")
+	switch strings.TrimPrefix(text, digits) {
+	case "k":
+		unit = 1 << 10
+	case "m":
+		unit = 1 << 20
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	s.ts.Check(err)
+	return n * unit
+}
+
+func (s *script) id(_ bool, args []string) {
+	s.args("id", args, 0, 0)
+	id := idForm.FindString(s.ts.ReadFile("stdout") + "\n" + s.ts.ReadFile("stderr"))
+	if id == "" {
+		s.ts.Fatalf("no transfer was named")
+	}
+	s.ts.Setenv("ID", id)
+}
+
+func (s *script) killAgents(_ bool, args []string) {
+	s.args("killagents HOST", args, 1, 1)
+	agents := s.agents(args[0])
+	if len(agents) == 0 {
+		s.ts.Fatalf("%s has no agent", args[0])
+	}
+	for _, p := range agents {
+		if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			s.ts.Fatalf("kill %v: %v", p, err)
+		}
 	}
 }
 

@@ -90,6 +90,56 @@ func TestPath(t *testing.T) {
 	}
 }
 
+// TestStaged: what the transfer that is to be resumed has staged counts as
+// free, and does not keep a directory from being empty; nothing else does.
+func TestStaged(t *testing.T) {
+	const mine = "20261123-153042-k3mq7xwa"
+	dir := t.TempDir()
+	stage := filepath.Join(dir, ".transferpy-"+mine+"-target-1", "data")
+	if err := os.MkdirAll(stage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(stage, "file"), make([]byte, 3<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(transfer string) sdk.PathFacts {
+		f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(dir)}, transfer)
+		if f.Err != nil {
+			t.Fatal(f.Err)
+		}
+		return f
+	}
+	plain, resumed, other := ask(""), ask(mine), ask("20261123-153042-aaaaaaaa")
+	if plain.Empty || other.Empty || !resumed.Empty {
+		t.Errorf("empty: %v, another's %v, resumed %v", plain.Empty, other.Empty, resumed.Empty)
+	}
+	const slack = 1 << 20 // others use the file system too
+	if more := resumed.FreeBytes - plain.FreeBytes; more < 3<<20-slack || more > 3<<20+slack {
+		t.Errorf("%d bytes more are free", more)
+	}
+	if more := other.FreeBytes - plain.FreeBytes; more < -slack || more > slack {
+		t.Errorf("another's: %d bytes more are free", more)
+	}
+	if more := resumed.FreeInodes - plain.FreeInodes; plain.FreeInodes >= 0 && (more < 0 || more > 100) {
+		t.Errorf("%d inodes more are free", more)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ask(mine).Empty {
+		t.Error("empty, with a file in it")
+	}
+	os.Remove(filepath.Join(dir, "x"))
+	if os.Getuid() == 0 {
+		if err := os.Chown(filepath.Dir(stage), 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if f := ask(mine); f.Empty || f.FreeBytes-plain.FreeBytes > slack {
+			t.Errorf("another user's directory counts: %+v", f)
+		}
+	}
+}
+
 func TestPathErrors(t *testing.T) {
 	long := "/" + strings.Repeat("x", 300)
 	if f := Path(t.Context(), sdk.PathQuestion{Path: sdk.Raw(long)}, ""); !errors.Is(f.Err, sdk.ErrConfig) {
