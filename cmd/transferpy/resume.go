@@ -7,6 +7,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/pluginhost"
 	"github.com/transferpy/transferpy/core/transfer"
 )
 
@@ -43,15 +44,23 @@ transfer (transferpy --help); 255 also where there is nothing to resume.`,
 
 // resume goes on with a transfer, with its plugins configured as they were.
 func (a *app) resume(ctx context.Context, flags *settingsFlags, id string) error {
-	settings, adjust, err := flags.restore(id)
+	file, err := config.Load(flags.file, flags.set.Changed("config"))
 	if err != nil {
 		return err
 	}
+	settings, err := config.Resolve(flags.given(), nil, file, a.attended)
+	if err != nil {
+		return err
+	}
+	adjust := flags.adjustments(settings)
+	err = flags.restore(settings, id)
 	view := a.newView(settings)
-	plugins, err := a.openPlugins(settings)
+	var plugins *pluginhost.Host
 	if err == nil {
-		defer plugins.Close()
-		err = startPlugins(ctx, plugins, &settings.Request)
+		if plugins, err = a.openPlugins(settings); err == nil {
+			defer plugins.Close()
+			err = startPlugins(ctx, plugins, &settings.Request)
+		}
 	}
 	if err != nil {
 		view.refused(ctx, &settings.Request, err)
@@ -62,32 +71,27 @@ func (a *app) resume(ctx context.Context, flags *settingsFlags, id string) error
 	return &exitError{code: report.ExitCode}
 }
 
-// restore makes the settings of a transfer that is resumed: its own, and from
-// the command line what is for this attempt.
-func (f *settingsFlags) restore(id string) (*config.Settings, transfer.Adjustments, error) {
+// adjustments are what the command line says for this attempt.
+func (f *settingsFlags) adjustments(settings *config.Settings) transfer.Adjustments {
 	var adjust transfer.Adjustments
+	if limit := settings.Request.LimitRate; f.set.Changed("limit-rate") {
+		adjust.LimitRate = &limit
+	}
+	return adjust
+}
+
+// restore gives the settings the stored request of a transfer.
+func (f *settingsFlags) restore(settings *config.Settings, id string) error {
 	dir, err := journal.Dir()
 	if err != nil {
-		return nil, adjust, err
+		return err
 	}
 	stored, err := transfer.Stored(dir, id)
 	if err != nil {
-		return nil, adjust, err
-	}
-	file, err := config.Load(f.file, f.set.Changed("config"))
-	if err != nil {
-		return nil, adjust, err
-	}
-	settings, err := config.Resolve(f.given(), nil, file, f.app.attended)
-	if err != nil {
-		return nil, adjust, err
-	}
-	if f.set.Changed("limit-rate") {
-		limit := settings.Request.LimitRate
-		adjust.LimitRate = &limit
+		return err
 	}
 	if !f.set.Changed("plugin-dir") {
 		settings.PluginDirs = stored.PluginDirs
 	}
-	return settings, adjust, settings.Restore(stored, f.options)
+	return settings.Restore(stored, f.options)
 }

@@ -110,6 +110,7 @@ func options(q *transfer.Request) []string {
 	}
 	add(!q.Encrypt, "no-encrypt")
 	add(q.Port != 0, "port "+strconv.Itoa(q.Port))
+	add(q.CodecLevel != 0, "compress-level "+strconv.Itoa(q.CodecLevel))
 	add(q.LimitRate != 0, "limit-rate "+strconv.FormatInt(q.LimitRate, 10))
 	add(q.StopSlave, "stop-slave")
 	add(q.KeepPartial, "keep-partial")

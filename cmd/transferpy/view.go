@@ -45,7 +45,7 @@ func (v *view) event(e transfer.Event) {
 	}
 	switch e.Type {
 	case transfer.EventStarted:
-		v.log.line(e.Time, "transfer %s", e.Transfer)
+		v.log.line(e.Time, "%s", e.Message)
 	case transfer.EventProgress:
 		v.progress.show(e)
 	case transfer.EventPlanned:

@@ -75,7 +75,11 @@ func Run(ctx context.Context, req Request, deps Deps, events Events) (*Report, e
 // whole carries out the transfer from its first event to its last.
 func (r *run) whole(ctx context.Context) (*Report, error) {
 	defer r.close()
-	r.emit(Event{Type: EventStarted, Message: "transfer " + r.id})
+	began := "transfer " + r.id
+	if r.resumed {
+		began += " goes on"
+	}
+	r.emit(Event{Type: EventStarted, Message: began})
 	err := r.open(ctx)
 	if err == nil {
 		err = r.drive(ctx)
