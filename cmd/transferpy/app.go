@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -18,7 +17,7 @@ import (
 type app struct {
 	stdin  io.Reader
 	stdout io.Writer
-	stderr io.Writer // safe for concurrent use
+	stderr *screen
 
 	attended bool // a person sits at standard input
 	terminal int  // the file descriptor of standard error if it is a terminal, else -1
@@ -48,7 +47,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		// A plugin's process: its signals and its exit are sdk/plugin's.
 		return serveBundled(args[1:], stderr)
 	}
-	a := &app{stdin: stdin, stdout: stdout, stderr: &lockedWriter{w: stderr}, attended: terminalOf(stdin) >= 0, terminal: terminalOf(stderr)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: &screen{w: stderr}, attended: terminalOf(stdin) >= 0, terminal: terminalOf(stderr)}
 	ctx, release := withSignals(ctx, a.stderr)
 	defer release()
 
@@ -104,19 +103,6 @@ func terminalOf(stream any) int {
 		return int(f.Fd())
 	}
 	return -1
-}
-
-// lockedWriter lets the watch over signals and a verb write to one stream.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write implements io.Writer.
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }
 
 // noArguments refuses operands in words that say so.

@@ -74,7 +74,7 @@ func (a *app) cleanup(ctx context.Context, settings *config.Settings, end func(c
 	defer plugins.Close()
 	view := a.newView(settings)
 	err = end(ctx, a.deps(plugins, settings), view.event)
-	view.log.clear()
+	view.close()
 	if err != nil {
 		return &exitError{code: cleanupCode(ctx, err), err: err}
 	}

@@ -10,34 +10,15 @@ import (
 // zeroTime stands for "now" in a logger's line.
 var zeroTime time.Time
 
-// logger writes lines for people, each with its time and safe to print, and
-// a last line that can be rewritten. It is not safe for concurrent use.
-type logger struct {
-	w         io.Writer
-	rewritten bool // a rewritable line stands, without a line end
-}
+// logger writes lines for people, each with its time and safe to print.
+type logger struct{ w io.Writer }
 
 // line writes one line.
 func (l *logger) line(at time.Time, format string, args ...any) {
-	l.clear()
 	if at.IsZero() {
 		at = time.Now()
 	}
 	fmt.Fprintf(l.w, "%s %s\n", at.Local().Format(time.TimeOnly), printable(fmt.Sprintf(format, args...)))
-}
-
-// rewrite shows text in place of the last rewritable line.
-func (l *logger) rewrite(text string) {
-	fmt.Fprintf(l.w, "\r\x1b[K%s", printable(text))
-	l.rewritten = true
-}
-
-// clear takes the rewritable line away.
-func (l *logger) clear() {
-	if l.rewritten {
-		io.WriteString(l.w, "\r\x1b[K")
-		l.rewritten = false
-	}
 }
 
 // bytesText is a number of bytes in units of 1000, with three digits.

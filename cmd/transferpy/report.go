@@ -134,23 +134,24 @@ func doneLine(r *transfer.Report) doneJSON {
 
 // eventJSON is any other line of --output json.
 type eventJSON struct {
-	V        int                    `json:"v"`
-	Event    transfer.EventType     `json:"event"`
-	Time     time.Time              `json:"time"`
-	Transfer string                 `json:"transfer_id"`
-	Host     string                 `json:"host,omitempty"`
-	Phase    string                 `json:"phase,omitempty"`
-	Message  string                 `json:"message,omitempty"`
-	Total    *int64                 `json:"total,omitempty"` // expected bytes; -1: unknown
-	Members  []control.MemberStatus `json:"members,omitempty"`
-	Plan     *planJSON              `json:"plan,omitempty"`
-	Error    *sdk.Error             `json:"error,omitempty"`
+	V           int                `json:"v"`
+	Event       transfer.EventType `json:"event"`
+	Time        time.Time          `json:"time"`
+	Transfer    string             `json:"transfer_id"`
+	Host        string             `json:"host,omitempty"`
+	Phase       string             `json:"phase,omitempty"`
+	Message     string             `json:"message,omitempty"`
+	*extentJSON                    // of progress and preflight
+	Members     []memberJSON       `json:"members,omitempty"`
+	Plan        *planJSON          `json:"plan,omitempty"`
+	Error       *sdk.Error         `json:"error,omitempty"`
 }
 
 // planJSON is the plan.
 type planJSON struct {
 	Bytes   int64          `json:"bytes"`   // -1: unknown
 	Entries int64          `json:"entries"` // -1: unknown
+	AtLeast bool           `json:"at_least,omitempty"`
 	Hosts   []hostPlanJSON `json:"hosts"`
 }
 
@@ -163,12 +164,16 @@ type hostPlanJSON struct {
 // eventLine is an event as a JSON line.
 func eventLine(e transfer.Event) eventJSON {
 	line := eventJSON{V: 1, Event: e.Type, Time: e.Time, Transfer: e.Transfer, Host: e.Host, Phase: e.Phase,
-		Message: e.Message, Members: e.Members, Error: e.Err}
+		Message: e.Message, Error: e.Err}
 	if e.Type == transfer.EventProgress || e.Type == transfer.EventPreflight {
-		line.Total = &e.Total
+		line.extentJSON = &extentJSON{}
+		line.set(e.Total, e.AtLeast)
+	}
+	for i := range e.Members {
+		line.Members = append(line.Members, memberLine(&e.Members[i], e.Time))
 	}
 	if e.Plan != nil {
-		line.Plan = &planJSON{Bytes: e.Plan.Bytes, Entries: e.Plan.Entries, Hosts: []hostPlanJSON{}}
+		line.Plan = &planJSON{Bytes: e.Plan.Bytes, Entries: e.Plan.Entries, AtLeast: e.Plan.AtLeast, Hosts: []hostPlanJSON{}}
 		for _, h := range e.Plan.Hosts {
 			line.Plan.Hosts = append(line.Plan.Hosts, hostPlanJSON(h))
 		}

@@ -55,6 +55,7 @@ func (a *app) resume(ctx context.Context, flags *settingsFlags, id string) error
 	adjust := flags.adjustments(settings)
 	err = flags.restore(settings, id)
 	view := a.newView(settings)
+	defer view.close()
 	var plugins *pluginhost.Host
 	if err == nil {
 		if plugins, err = a.openPlugins(settings); err == nil {

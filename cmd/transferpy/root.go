@@ -106,6 +106,7 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 		return err
 	}
 	view := a.newView(settings)
+	defer view.close()
 	plugins, err := a.openPlugins(settings)
 	if err == nil {
 		defer plugins.Close()

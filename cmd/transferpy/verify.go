@@ -90,7 +90,7 @@ func (a *app) verify(ctx context.Context, settings *config.Settings, req transfe
 	settings.Request.Targets = []transfer.Endpoint{req.Target} // whose progress is shown
 	view := a.newView(settings)
 	report, _ := transfer.Verify(ctx, req, a.deps(plugins, settings), view.event) // the report has the error
-	view.log.clear()
+	view.close()
 	if settings.JSON {
 		view.write(verifyLine(report))
 	} else {

@@ -12,26 +12,27 @@ import (
 
 // view shows one transfer: what happens on standard error as it happens, the
 // outcome on standard output; with --output json every event goes to standard
-// output too. Its methods are called one at a time.
+// output too. Its methods are called one
+// at a time, close the last.
 type view struct {
-	stdout   io.Writer
-	log      *logger
-	progress *progress
-	verbose  bool
-	dryRun   bool
-	json     bool
+	stdout  io.Writer
+	log     *logger
+	meter   *meter
+	verbose bool
+	dryRun  bool
+	json    bool
 }
 
 // newView makes the view that settings ask for.
 func (a *app) newView(settings *config.Settings) *view {
 	log := &logger{w: a.stderr}
 	return &view{
-		stdout:   a.stdout,
-		log:      log,
-		progress: newProgress(log, settings, a.terminal),
-		verbose:  settings.Verbose,
-		dryRun:   settings.Request.DryRun,
-		json:     settings.JSON,
+		stdout:  a.stdout,
+		log:     log,
+		meter:   a.newMeter(log, settings),
+		verbose: settings.Verbose,
+		dryRun:  settings.Request.DryRun,
+		json:    settings.JSON,
 	}
 }
 
@@ -47,11 +48,11 @@ func (v *view) event(e transfer.Event) {
 	case transfer.EventStarted:
 		v.log.line(e.Time, "%s", e.Message)
 	case transfer.EventProgress:
-		v.progress.show(e)
+		v.meter.show(e)
 	case transfer.EventPlanned:
 		v.plan(e)
 	case transfer.EventPhase:
-		v.progress.phase(e)
+		v.meter.enter(e)
 	case transfer.EventWarning:
 		v.log.line(e.Time, "warning: %s", withHost(e.Host, e.Message))
 	case transfer.EventError:
@@ -99,13 +100,17 @@ func (v *view) plan(e transfer.Event) {
 
 // finish shows the outcome.
 func (v *view) finish(r *transfer.Report) {
-	v.log.clear()
+	v.close()
 	if v.json {
 		v.write(doneLine(r))
 		return
 	}
 	printReport(v.stdout, r, v.dryRun)
 }
+
+// close takes live lines away. What is printed afterwards need not go through
+// the log.
+func (v *view) close() { v.meter.stop() }
 
 // refused tells a program that reads JSON of a run that did not begin; people
 // get the error from execute.
@@ -137,9 +142,9 @@ func expected(p *transfer.PlanView) string {
 	case p.Bytes < 0:
 		return "an unknown number of bytes"
 	case p.Entries < 0:
-		return bytesText(p.Bytes)
+		return onlyIf(p.AtLeast, "at least ") + bytesText(p.Bytes)
 	}
-	return fmt.Sprintf("%s in %d entries", bytesText(p.Bytes), p.Entries)
+	return fmt.Sprintf("%s%s in %d entries", onlyIf(p.AtLeast, "at least "), bytesText(p.Bytes), p.Entries)
 }
 
 // withHost puts the host before a message that concerns one.

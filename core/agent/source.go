@@ -67,7 +67,10 @@ func (s *source) run(ctx context.Context) error {
 	if err := s.pass(ctx, data); err != nil {
 		return s.fail(err)
 	}
-	if err := s.await(ctx, 0, func(p *peer) bool { return p.needed || p.err != nil }); err != nil {
+	s.meter.sending.Start() // what it sent is still under way
+	err = s.await(ctx, 0, func(p *peer) bool { return p.needed || p.err != nil })
+	s.meter.sending.Stop()
+	if err != nil {
 		return s.fail(err)
 	}
 	s.meter.enter(control.PhaseReadDone)

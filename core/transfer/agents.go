@@ -32,6 +32,7 @@ func (a *agent) over() bool { return a.ended || a.gone }
 type member struct {
 	control.Member
 	status control.MemberStatus
+	heard  time.Time  // when status was
 	err    *sdk.Error // why it failed, as the controller sees it
 	lost   bool       // nothing was heard of its agent for too long: its outcome is not known
 }
@@ -130,7 +131,7 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		if m.status.Phase == control.PhaseCommitted && s.Phase == control.PhaseEnded {
 			s.Phase = control.PhaseCommitted // it has ended after it was published
 		}
-		m.status = s
+		m.status, m.heard = s, time.Now()
 		if r.ending {
 			if m.lost && s.Phase == control.PhaseCommitted {
 				m.lost, m.err = false, nil // its answer to the commit was lost, not the copy
@@ -253,6 +254,9 @@ func (r *run) seen() map[string]uint64 {
 	}
 	return seen
 }
+
+// SourceName is the source's name as a member.
+const SourceName = "source"
 
 // memberName names the member of a target, by its place in the request. It
 // names the staging directory too, so it stays when a transfer is resumed.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -22,7 +23,7 @@ const (
 	EventAgent      EventType = "agent"       // an agent was placed or prepared on Host
 	EventFirewall   EventType = "firewall"    // a rule was made on Host
 	EventPhase      EventType = "phase"       // the transfer went into Phase
-	EventProgress   EventType = "progress"    // Members is set
+	EventProgress   EventType = "progress"    // Members is set: targets, in a transfer after the source
 	EventSourceDone EventType = "source-done" // nothing is read from the source any more
 	EventUndo       EventType = "undo"        // an undo ran
 	EventWarning    EventType = "warning"
@@ -39,8 +40,9 @@ type Event struct {
 	Host     string
 	Phase    string
 	Message  string // one line in words, for people
-	Members  []control.MemberStatus
+	Members  []progress.Member
 	Total    int64 // expected bytes; -1: unknown
+	AtLeast  bool  // Total is a lower bound
 	Plan     *PlanView
 	Err      *sdk.Error
 	Report   *Report
@@ -50,6 +52,7 @@ type Event struct {
 type PlanView struct {
 	Bytes   int64 // -1: unknown
 	Entries int64 // -1: unknown
+	AtLeast bool  // Bytes and Entries are lower bounds
 	Hosts   []HostPlan
 }
 

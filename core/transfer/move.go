@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -93,12 +94,21 @@ func (r *run) expire() {
 	}
 }
 
+// progress tells how far every member is, as far as is known.
 func (r *run) progress() {
-	members := make([]control.MemberStatus, len(r.members))
-	for i, m := range r.members {
-		members[i] = m.status
+	expected := progress.Expected{Bytes: r.plan.Bytes, AtLeast: r.found.AtLeast && r.plan.Bytes >= 0, ReadBack: r.verify == control.VerifyReadBack}
+	if r.tracker == nil {
+		r.tracker = progress.New(expected)
 	}
-	r.emit(Event{Type: EventProgress, Members: members, Total: r.plan.Bytes})
+	readings := make([]progress.Reading, len(r.members))
+	for i, m := range r.members {
+		e := r.req.endpoints()[i]
+		readings[i] = progress.Reading{Host: e.Host, Path: e.Path, Status: m.status, At: m.heard}
+		if m.failed() {
+			readings[i].Status.Phase = control.PhaseFailed // its agent may be silent
+		}
+	}
+	r.emit(Event{Type: EventProgress, Members: r.tracker.Add(readings), Total: expected.Bytes, AtLeast: expected.AtLeast})
 }
 
 // pause waits for d or until ctx ends.

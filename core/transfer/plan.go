@@ -25,7 +25,7 @@ func (r *run) makePlan(ctx context.Context) error {
 		return err
 	}
 	view := r.view()
-	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, Message: "the plan stands"})
+	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, AtLeast: view.AtLeast, Message: "the plan stands"})
 	return nil
 }
 
@@ -129,7 +129,7 @@ func cleanPath(p sdk.Raw) sdk.Raw { return sdk.Raw(path.Clean(string(p))) }
 
 // view is the plan for people.
 func (r *run) view() *PlanView {
-	v := &PlanView{Bytes: r.plan.Bytes, Entries: r.found.Entries}
+	v := &PlanView{Bytes: r.plan.Bytes, Entries: r.found.Entries, AtLeast: r.found.AtLeast && r.plan.Bytes >= 0}
 	lines := map[string][]string{}
 	add := func(host, format string, args ...any) {
 		lines[host] = append(lines[host], fmt.Sprintf(format, args...))

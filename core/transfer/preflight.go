@@ -44,11 +44,7 @@ func (r *run) preflight(ctx context.Context) error {
 	for _, w := range r.found.Warnings {
 		r.warn("", w)
 	}
-	total := r.found.Bytes
-	if r.found.AtLeast {
-		total = -1
-	}
-	r.emit(Event{Type: EventPreflight, Total: total, Message: sizes(r.found)})
+	r.emit(Event{Type: EventPreflight, Total: r.found.Bytes, AtLeast: r.found.AtLeast && r.found.Bytes >= 0, Message: sizes(r.found)})
 	return nil
 }
 

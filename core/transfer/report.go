@@ -19,6 +19,9 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	limit := calmLimit
 	if err != nil {
 		r.abandon(failed)
+		if r.journal != nil {
+			r.emit(Event{Type: EventPhase, Phase: "stop", Message: "end the agents and undo what was changed"})
+		}
 	}
 	if err != nil || r.silent() {
 		limit = stopLimit

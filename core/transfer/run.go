@@ -8,6 +8,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/core/remote"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -65,6 +66,7 @@ type run struct {
 
 	agents  map[string]*agent // by host name; several names may lead to one
 	members []*member         // the source first
+	tracker *progress.Tracker // of the members; nil until there is progress
 
 	manifest    *newFile   // what --manifest asks for; nil: nothing
 	manifestErr *sdk.Error // why there will be none

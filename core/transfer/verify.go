@@ -16,6 +16,7 @@ import (
 	"github.com/transferpy/transferpy/core/agent/listing"
 	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/core/remote"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -72,13 +73,14 @@ func Verify(ctx context.Context, req VerifyRequest, deps Deps, events Events) (*
 
 // verification is one Verify under way.
 type verification struct {
-	id     string
-	req    VerifyRequest
-	events Events
-	began  time.Time
-	report *VerifyReport
-	total  int64 // bytes to read
-	fleet  *remote.Fleet
+	id      string
+	req     VerifyRequest
+	events  Events
+	began   time.Time
+	report  *VerifyReport
+	total   int64 // bytes to read
+	tracker *progress.Tracker
+	fleet   *remote.Fleet
 }
 
 func (v *verification) emit(e Event) {
@@ -192,10 +194,16 @@ func verifiedExit(r *control.Verified) int {
 }
 
 func (v *verification) progress(r *control.Verified) {
-	if r != nil {
-		v.emit(Event{Type: EventProgress, Host: v.req.Target.Host, Total: v.total,
-			Members: []control.MemberStatus{{Name: memberName(0), Phase: control.PhaseVerifying, Bytes: v.total, Checked: r.Checked, Total: v.total}}})
+	if r == nil {
+		return
 	}
+	if v.tracker == nil {
+		v.tracker = progress.New(progress.Expected{Bytes: v.total, ReadBack: true})
+	}
+	reading := progress.Reading{Host: v.req.Target.Host, Path: v.req.Target.Path, At: time.Now(),
+		Status: control.MemberStatus{Name: memberName(0), Phase: control.PhaseVerifying, Bytes: v.total, Checked: r.Checked, Total: v.total}}
+	members := v.tracker.Add([]progress.Reading{{}, reading}) // there is no source
+	v.emit(Event{Type: EventProgress, Host: v.req.Target.Host, Total: v.total, Members: members[1:]})
 }
 
 func (v *verification) request(verb control.Verb) control.Request {

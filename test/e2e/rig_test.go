@@ -104,21 +104,32 @@ func (r *rig) start(env []string, args ...string) *job {
 
 func (r *rig) startArgv(env []string, argv ...string) *job {
 	r.t.Helper()
+	j := r.prepare(env, argv...)
+	j.launch()
+	return j
+}
+
+// prepare makes a job whose streams may still be changed.
+func (r *rig) prepare(env []string, argv ...string) *job {
 	j := &job{r: r, args: argv, cmd: r.Cmd(lab.Control, argv...), done: make(chan struct{})}
 	j.cmd.Env = append(j.cmd.Env, env...)
 	j.cmd.Stdout, j.cmd.Stderr = &j.stdout, &j.stderr
+	return j
+}
+
+func (j *job) launch() {
+	j.r.t.Helper()
 	if err := j.cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		j.r.t.Fatal(err)
 	}
 	go func() {
 		j.cmd.Wait()
 		close(j.done)
 	}()
-	r.t.Cleanup(func() {
+	j.r.t.Cleanup(func() {
 		syscall.Kill(-j.cmd.Process.Pid, syscall.SIGKILL)
 		<-j.done
 	})
-	return j
 }
 
 // result is how a transferpy ended. A code of -1 means: by a signal.

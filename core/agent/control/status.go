@@ -95,8 +95,8 @@ type Times struct {
 	// target: it waits for the readers, or for what comes by the link.
 	Idle time.Duration `json:"idle,omitempty"`
 	// Of the one that sends, at a source or to the next of the chain: it is
-	// blocked in writes to the network, waits for the last acknowledgements,
-	// or makes the link anew.
+	// blocked in writes to the network, makes the link anew, or has sent all
+	// and waits until that has been taken.
 	Sending time.Duration `json:"sending,omitempty"`
 	Paced   time.Duration `json:"paced,omitempty"` // it waits because of a limit of the rate
 	// Of the one that takes at a target: it waits for the workers, or does

@@ -1,0 +1,74 @@
+package progress
+
+import (
+	"testing"
+	"time"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+)
+
+// share makes times of ten seconds out of hundredths of them.
+func share(idle, sending, paced, taking, full, disk, cpu int) *control.Times {
+	part := func(n int) time.Duration { return time.Duration(n) * 100 * time.Millisecond }
+	return &control.Times{Alive: part(100), Idle: part(idle), Sending: part(sending), Paced: part(paced),
+		Taking: part(taking), Full: part(full), Disk: part(disk), CPU: part(cpu)}
+}
+
+func TestHeld(t *testing.T) {
+	var (
+		blocked = share(3, 90, 0, 0, 0, 20, 10) // a source that sends as fast as it may
+		waits   = share(90, 0, 0, 5, 0, 10, 10) // a target that lacks data
+		writes  = share(2, 0, 0, 95, 90, 300, 40)
+		decodes = share(2, 0, 0, 95, 90, 40, 300)
+		passes  = share(80, 90, 0, 15, 85, 20, 10) // one whose successor takes nothing
+		ended   = share(0, 0, 0, 0, 0, 0, 0)
+	)
+	type times = []*control.Times
+	cases := map[string]struct {
+		spent times
+		want  Cause
+		at    int
+	}{
+		"nothing known":                  {times{nil, nil}, CauseUnknown, 0},
+		"two answers of one moment":      {times{{}, {}}, CauseUnknown, 0},
+		"reading":                        {times{share(80, 15, 0, 0, 0, 350, 40), waits}, CauseSourceDisk, 0},
+		"walking a tree":                 {times{share(95, 3, 0, 0, 0, 90, 5), waits}, CauseSourceDisk, 0},
+		"compressing":                    {times{share(70, 20, 0, 0, 0, 40, 300), waits}, CauseSourceCPU, 0},
+		"the cipher of one connection":   {times{share(20, 30, 0, 0, 0, 50, 50), waits}, CauseSourceCPU, 0},
+		"a limit":                        {times{share(5, 5, 85, 0, 0, 10, 10), waits}, CauseLimit, 0},
+		"the link":                       {times{blocked, waits}, CauseLink, 1},
+		"a link of long latency":         {times{share(90, 5, 0, 0, 200, 20, 10), waits}, CauseLink, 1},
+		"the target's disk":              {times{blocked, writes}, CauseTargetDisk, 1},
+		"the target's CPU":               {times{blocked, decodes}, CauseTargetCPU, 1},
+		"the target is unknown":          {times{blocked, nil}, CauseUnknown, 0},
+		"the second target's disk":       {times{blocked, passes, writes, waits}, CauseTargetDisk, 2},
+		"the second link":                {times{blocked, passes, waits, waits}, CauseLink, 2},
+		"the last one's disk":            {times{blocked, passes, passes, writes}, CauseTargetDisk, 3},
+		"the last link":                  {times{blocked, passes, passes, waits}, CauseLink, 3},
+		"the source has sent all":        {times{blocked, writes}, CauseTargetDisk, 1},
+		"only the second has not ended":  {times{blocked, ended, writes}, CauseTargetDisk, 2},
+		"nobody has anything left to do": {times{blocked, ended}, CauseUnknown, 0},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got, at := held(c.spent); got != c.want || at != c.at {
+				t.Errorf("got %q of member %d, want %q of %d", got, at, c.want, c.at)
+			}
+		})
+	}
+}
+
+func TestBetween(t *testing.T) {
+	a, b := share(1, 2, 3, 4, 5, 6, 7), share(2, 2, 3, 4, 5, 3, 9)
+	b.Alive += time.Second
+	got := between(a, b)
+	want := control.Times{Alive: time.Second, Idle: 100 * time.Millisecond, CPU: 200 * time.Millisecond}
+	if *got != want {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
+	for name, pair := range map[string][2]*control.Times{"no first": {nil, b}, "no second": {a, nil}, "made anew": {b, a}} {
+		if got := between(pair[0], pair[1]); got != nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
