@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +146,9 @@ func TestTamperedWire(t *testing.T) {
 				t.Log(m.Error)
 				if n == "target-1" && !wantCut && m.Error.Kind != sdk.KindIntegrity {
 					t.Errorf("kind %q, want integrity", m.Error.Kind)
+				}
+				if n == "target-1" && name == "a byte of content" && !strings.Contains(m.Error.Message, " in tree/") {
+					t.Error("the file is not named")
 				}
 			}
 			if err := r.jobs[1].Commit(t.Context(), []string{"target-1"}); err == nil {

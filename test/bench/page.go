@@ -124,7 +124,7 @@ func (r *result) writeRatios(w io.Writer) {
 	for i := range r.entries {
 		e := &r.entries[i]
 		switch {
-		case len(e.runs) == 0:
+		case len(e.runs) == 0, e.chain: // no peer copies to two
 		case e.ours:
 			us = append(us, e)
 		default:
