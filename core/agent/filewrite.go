@@ -15,12 +15,13 @@ type run struct {
 	content []byte
 }
 
-// write writes a data frame's content; node is that of its only piece, if it
-// was hashed already; back is memory for a piece that is read back. A file
-// that is complete, or that nobody announced, takes nothing: frames may come
-// twice.
-func (s *files) write(f *frame.Frame, content []byte, node *digest.Node, back []byte) error {
+// write writes a data frame's content; nodes are those of each file's content
+// in it, if it was hashed already; back is memory for a piece that is read
+// back. A file that is complete, or that nobody announced, takes nothing:
+// frames may come twice.
+func (s *files) write(f *frame.Frame, content []byte, nodes []digest.Node, back []byte) error {
 	var extents []frame.Extent
+	var node *digest.Node
 	for i := 0; i < f.Header.Extents; {
 		entry, size := f.Extent(i).Entry, uint64(0)
 		extents = extents[:0]
@@ -30,6 +31,9 @@ func (s *files) write(f *frame.Frame, content []byte, node *digest.Node, back []
 		}
 		r := run{extents, content[:size]}
 		content = content[size:]
+		if len(nodes) > 0 {
+			node, nodes = &nodes[0], nodes[1:]
+		}
 		if in := s.get(entry); in != nil {
 			if err := s.piece(in, r, node, back); err != nil {
 				return err

@@ -73,8 +73,9 @@ func (w *packer) raw() []byte { return w.budget.Spare()[:digest.PieceSize] }
 
 func (w *packer) giveBack(b []byte) { w.budget.Keep(b) }
 
-// pack makes a frame of content, compressed if that saves something.
-func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent, content []byte) (sealed, error) {
+// pack makes a frame of content, compressed if that saves something; nodes are
+// those of each file's content in it, if they are known.
+func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent, content []byte, nodes []digest.Node) (sealed, error) {
 	if w.alter != nil {
 		w.alter(content)
 	}
@@ -95,24 +96,32 @@ func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent,
 	}
 	if id == codec.Stored {
 		copy(buf.B[head:], content)
+	} else {
+		nodes = nil
 	}
-	return seal(buf, t, id, extents, len(content))
+	return w.seal(buf, t, id, extents, len(content), nodes)
 }
 
-// seal makes the frame that lies in buf.
-func seal(buf *relay.Buffer, t frame.Type, id codec.ID, extents []frame.Extent, decoded int) (sealed, error) {
+// seal makes the frame that lies in buf; nodes are those of its stored content,
+// if they are known.
+func (w *packer) seal(buf *relay.Buffer, t frame.Type, id codec.ID, extents []frame.Extent, decoded int, nodes []digest.Node) (sealed, error) {
 	f, err := frame.Build(buf.B, t, uint8(id), 1, extents, decoded)
 	if err != nil {
 		buf.Release()
 		return sealed{}, err
 	}
-	sum, _ := frameSum(f)
-	return sealed{relay.Packet{Frame: f, Buffer: buf}, sum}, nil
+	s := sealed{Packet: relay.Packet{Frame: f, Buffer: buf}}
+	if nodes != nil {
+		s.sum = nodesSum(f, nodes)
+	} else {
+		s.sum, _ = frameSum(f, w.digests)
+	}
+	return s, nil
 }
 
 // into packs a frame and puts it into the parcel.
-func (w *packer) into(ctx context.Context, p *parcel, t frame.Type, extents []frame.Extent, content []byte) error {
-	s, err := w.pack(ctx, t, extents, content)
+func (w *packer) into(ctx context.Context, p *parcel, t frame.Type, extents []frame.Extent, content []byte, nodes []digest.Node) error {
+	s, err := w.pack(ctx, t, extents, content, nodes)
 	if err == nil {
 		p.ready = append(p.ready, s)
 	}
@@ -140,7 +149,7 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 		if with := w.comp.choose(alike); with != nil {
 			node, saved := w.shrink(buf, index, with, alike)
 			if saved {
-				s, err := seal(buf, frame.TypeData, with.ID(), extents, length)
+				s, err := w.seal(buf, frame.TypeData, with.ID(), extents, length, nil)
 				return s, node, err
 			}
 		}
@@ -150,8 +159,8 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 		buf.Release()
 		return sealed{}, digest.Node{}, err
 	}
-	sum, node := frameSum(f)
-	return sealed{relay.Packet{Frame: f, Buffer: buf}, sum}, *node, nil
+	sum, nodes := frameSum(f, w.digests)
+	return sealed{relay.Packet{Frame: f, Buffer: buf}, sum}, nodes[0], nil
 }
 
 // shrink compresses the piece that lies in buf, if that saves something, and

@@ -61,8 +61,7 @@ func (r *fileRig) send(index uint64) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	node := digest.Piece(index, content)
-	if err := r.write(f, content, &node, make([]byte, digest.PieceSize)); err != nil {
+	if err := r.write(f, content, []digest.Node{digest.Piece(index, content)}, make([]byte, digest.PieceSize)); err != nil {
 		r.t.Fatal(err)
 	}
 }

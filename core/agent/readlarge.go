@@ -131,7 +131,7 @@ func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index u
 		content = append(content, whole[x.off-from:x.off-from+x.length]...)
 	}
 	p.bytes = int64(length)
-	return k.into(ctx, p, frame.TypeData, extents, content)
+	return k.into(ctx, p, frame.TypeData, extents, content, nil)
 }
 
 var zeroes = make([]byte, digest.PieceSize)
@@ -149,7 +149,7 @@ func readHole(ctx context.Context, k *packer, p *parcel, l *largeFile, at, n uin
 		buf.Release()
 		return err
 	}
-	sum, _ := frameSum(f)
+	sum, _ := frameSum(f, k.digests)
 	s := sealed{sum: sum}
 	s.Frame, s.Buffer = f, buf
 	p.ready, p.bytes = append(p.ready, s), length

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 
+	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/tree"
 )
@@ -12,6 +13,7 @@ import (
 type gathered struct {
 	content []byte
 	extents []frame.Extent
+	nodes   []digest.Node  // of each file's content, where digests are wanted
 	holes   []frame.Extent // files that are nothing but a hole
 }
 
@@ -19,21 +21,31 @@ type gathered struct {
 func (g *gathered) room(size int) []byte { return g.content[len(g.content) : len(g.content)+size] }
 
 // add adds the file that was read into room. Only what is data of it is kept,
-// as long as the frame has extents for that and for the files to come.
-func (g *gathered) add(number uint64, b []byte, data []extent) {
-	if data == nil || len(g.extents)+len(data)+maxBatch > frame.MaxExtents {
-		data = []extent{{0, int64(len(b))}}
-	}
+// as long as the frame has extents for that and for the files to come. node is
+// b's, if digests are wanted.
+func (g *gathered) add(number uint64, b []byte, data []extent, node *digest.Node) {
 	if len(b) == 0 {
+		return
+	}
+	if data == nil || len(g.extents)+len(data)+maxBatch > frame.MaxExtents {
+		g.content = g.content[:len(g.content)+len(b)]
+		g.extents = append(g.extents, frame.Extent{Entry: number, Length: uint64(len(b))})
+		if node != nil {
+			g.nodes = append(g.nodes, *node)
+		}
 		return
 	}
 	if len(data) == 0 {
 		g.holes = append(g.holes, frame.Extent{Entry: number, Length: uint64(len(b))})
 		return
 	}
+	from := len(g.content)
 	for _, x := range data {
 		g.content = append(g.content, b[x.off:x.off+x.length]...) // moves it to the left
 		g.extents = append(g.extents, frame.Extent{Entry: number, Offset: uint64(x.off), Length: uint64(x.length)})
+	}
+	if node != nil { // of what is sent, which is not the file
+		g.nodes = append(g.nodes, digest.Piece(0, g.content[from:]))
 	}
 }
 

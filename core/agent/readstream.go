@@ -75,7 +75,7 @@ func (s *streamReader) read(ctx context.Context, spool *manifest.Spool, emit fun
 	s.meter.files.Add(1)
 	x := frame.Extent{Entry: 0, Offset: 1, Length: uint64(len(record))}
 	if err := emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
-		return k.into(ctx, p, frame.TypeEntries, []frame.Extent{x}, record)
+		return k.into(ctx, p, frame.TypeEntries, []frame.Extent{x}, record, nil)
 	})); err != nil {
 		return err
 	}

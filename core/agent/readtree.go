@@ -98,7 +98,7 @@ func (w *walker) flush(ctx context.Context) error {
 		w.batch, w.first = nil, w.next
 		extent := frame.Extent{Entry: first, Offset: uint64(n), Length: uint64(len(batch))}
 		if err := w.emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
-			return k.into(ctx, p, frame.TypeEntries, []frame.Extent{extent}, batch)
+			return k.into(ctx, p, frame.TypeEntries, []frame.Extent{extent}, batch, nil)
 		})); err != nil {
 			return err
 		}
@@ -126,11 +126,12 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 		t       frame.Type
 		extents []frame.Extent
 		content []byte
-	}{{frame.TypeData, all.extents, all.content}, {frame.TypeHole, all.holes, nil}} {
+		nodes   []digest.Node
+	}{{frame.TypeData, all.extents, all.content, all.nodes}, {frame.TypeHole, all.holes, nil, nil}} {
 		if len(part.extents) == 0 {
 			continue
 		}
-		if err := k.into(ctx, p, part.t, part.extents, part.content); err != nil {
+		if err := k.into(ctx, p, part.t, part.extents, part.content, part.nodes); err != nil {
 			return err
 		}
 	}
@@ -149,10 +150,13 @@ func readAll(k *packer, p *parcel, src *tree.Source, files []file, all *gathered
 		if err != nil {
 			return err
 		}
+		var node *digest.Node
 		if k.digests {
-			p.sums = append(p.sums, frame.FileDigest{Entry: f.number, Size: uint64(size), Sum: digest.Of(b)})
+			n := digest.Piece(0, b)
+			node = &n
+			p.sums = append(p.sums, frame.FileDigest{Entry: f.number, Size: uint64(size), Sum: n.Root()})
 		}
-		all.add(f.number, b, data)
+		all.add(f.number, b, data, node)
 		p.files++
 		p.bytes += int64(size)
 	}

@@ -196,7 +196,7 @@ func (s *sender) plain(ctx context.Context, t frame.Type, payload []byte) error 
 	if err != nil {
 		return err
 	}
-	sum, _ := frameSum(f)
+	sum, _ := frameSum(f, s.digests)
 	return s.frame(ctx, relay.Packet{Frame: f}, sum)
 }
 

@@ -98,9 +98,9 @@ func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
 	s.t.meter.busy.Start()
 	defer s.t.meter.busy.Stop()
 	sums, claims := make([]frame.Digest, len(s.held)), make([]claim, len(s.held))
-	nodes := make([]*digest.Node, len(s.held))
+	nodes := make([][]digest.Node, len(s.held))
 	for i, h := range s.held {
-		sums[i], nodes[i] = frameSum(h.Frame)
+		sums[i], nodes[i] = frameSum(h.Frame, s.t.chain.digests())
 		claims[i] = claimOf(h.Frame)
 	}
 	if err := s.check.Check(p.Frame, sums); err != nil {
@@ -122,12 +122,12 @@ func (s *streamSink) release() {
 }
 
 // feed uses one frame whose signature held.
-func (s *streamSink) feed(f *frame.Frame, node *digest.Node) error {
+func (s *streamSink) feed(f *frame.Frame, nodes []digest.Node) error {
 	switch f.Type {
 	case frame.TypeEntries:
 		return s.entry(f)
 	case frame.TypeData:
-		return s.data(f, node)
+		return s.data(f, nodes)
 	case frame.TypeDigests:
 		list, err := frame.FileDigests(f.Payload())
 		if err != nil || len(list) != 1 || list[0].Entry != 0 {
@@ -159,7 +159,7 @@ func (s *streamSink) entry(f *frame.Frame) error {
 	return err
 }
 
-func (s *streamSink) data(f *frame.Frame, node *digest.Node) error {
+func (s *streamSink) data(f *frame.Frame, nodes []digest.Node) error {
 	x := f.Extent(0)
 	if f.Header.Extents != 1 || x.Entry != 0 || int64(x.Offset) != s.at || x.Offset%digest.PieceSize != 0 || x.Length > digest.PieceSize {
 		return s.t.broken(fmt.Sprintf("offset %d of the stream came where %d was due", x.Offset, s.at))
@@ -169,12 +169,11 @@ func (s *streamSink) data(f *frame.Frame, node *digest.Node) error {
 		return s.t.broken(err.Error())
 	}
 	index := x.Offset / digest.PieceSize
-	if node == nil && s.t.chain.digests() {
-		n := digest.Piece(index, content)
-		node = &n
+	if nodes == nil && s.t.chain.digests() {
+		nodes = []digest.Node{digest.Piece(index, content)}
 	}
-	if node != nil {
-		s.tree.Add(index, *node, len(content))
+	if nodes != nil {
+		s.tree.Add(index, nodes[0], len(content))
 	}
 	s.t.meter.disk.Start()
 	_, err = io.Copy(s.out, bytes.NewReader(content))

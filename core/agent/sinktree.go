@@ -129,7 +129,7 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 	}
 	// Entries and the like are done here, in order: content refers to them.
 	defer a.drop()
-	a.sum, _ = frameSum(p.Frame)
+	a.sum, _ = frameSum(p.Frame, false)
 	close(a.done)
 	switch p.Type {
 	case frame.TypeEntries:
@@ -259,8 +259,8 @@ func (s *treeSink) content(a *arrival, scratch, back []byte) ([]byte, error) {
 	defer a.drop()
 	s.t.meter.busy.Start()
 	defer s.t.meter.busy.Stop()
-	var node *digest.Node
-	a.sum, node = frameSum(a.Frame)
+	sum, nodes := frameSum(a.Frame, s.t.chain.digests())
+	a.sum = sum
 	close(a.done)
 	content, err := codec.Decompress(codec.ID(a.Codec), scratch, a.Payload(), a.Decoded)
 	if a.Codec != 0 {
@@ -274,7 +274,7 @@ func (s *treeSink) content(a *arrival, scratch, back []byte) ([]byte, error) {
 	if a.Type == frame.TypeHole {
 		return scratch, s.files.hole(a.Frame, back)
 	}
-	return scratch, s.files.write(a.Frame, content, node, back)
+	return scratch, s.files.write(a.Frame, content, nodes, back)
 }
 
 // checker checks the signature of each segment, in order.
