@@ -10,13 +10,6 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// verifiedText says how a target was verified, in words.
-var verifiedText = map[control.VerifyLevel]string{
-	control.VerifyReadBack: "read back from disk",
-	control.VerifyReceived: "digests of what was received",
-	control.VerifySigned:   "signed segments",
-}
-
 // printReport tells people how a transfer ended.
 func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	switch {
@@ -29,9 +22,7 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 	default:
 		fmt.Fprintf(w, "transfer %s of %s: %s, %d executor calls\n", r.Transfer, endpoint(r.Source), secondsText(r.Seconds), r.Calls)
 	}
-	for _, t := range r.Targets {
-		printTarget(w, t, r.Err)
-	}
+	printTargets(w, r.Targets, r.Err)
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "  warning: %s (%d times, first %s)\n", printable(warning.What), warning.Count, warning.Example.Display())
 	}
@@ -57,32 +48,6 @@ func ending(r *transfer.Report) string {
 		return "lost"
 	}
 	return "failed"
-}
-
-// printTarget tells how one target ended; whole is what ended the whole run
-// and has been told already.
-func printTarget(w io.Writer, t transfer.TargetReport, whole *sdk.Error) {
-	name := printable(t.Host) + ":" + printable(string(t.Path))
-	if t.Err != nil || t.ExitCode != transfer.ExitOK {
-		if t.Err == nil || whole != nil && *t.Err == *whole {
-			fmt.Fprintf(w, "  %s: not copied\n", name)
-			return
-		}
-		why := *t.Err
-		if why.Host == t.Host {
-			why.Host = "" // the line begins with it
-		}
-		fmt.Fprintf(w, "  %s: FAILED (%d): %s\n", name, t.ExitCode, errorLine(&why))
-		printAdvice(w, "    ", &why)
-		return
-	}
-	fmt.Fprintf(w, "  %s: %s in %d files, %s, %s, %s on the wire\n", name,
-		bytesText(t.Bytes), t.Files, secondsText(t.Seconds), rateText(t.Bytes, t.Seconds), bytesText(t.Wire))
-	how, ok := verifiedText[t.Verified]
-	if !ok {
-		how = printable(string(t.Verified))
-	}
-	fmt.Fprintf(w, "    verified: %s%s\n", how, onlyIf(t.Digest != "", ", digest "+printable(t.Digest)))
 }
 
 // doneJSON is the last line of --output json.
@@ -117,6 +82,7 @@ type targetJSON struct {
 	Wire     int64               `json:"wire_bytes"`
 	Seconds  float64             `json:"seconds"`
 	Digest   string              `json:"digest"`
+	Address  string              `json:"address,omitempty"`
 	Verified control.VerifyLevel `json:"verified,omitempty"`
 	Error    *sdk.Error          `json:"error,omitempty"`
 }
@@ -127,7 +93,7 @@ func doneLine(r *transfer.Report) doneJSON {
 		Seconds: r.Seconds, Calls: r.Calls, Source: endJSON{r.Source.Host, r.Source.Path},
 		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Kept: r.Kept, Error: r.Err}
 	for _, t := range r.Targets {
-		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Verified, t.Err})
+		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Address, t.Verified, t.Err})
 	}
 	return d
 }

@@ -24,8 +24,8 @@ func testView(settings *config.Settings) (v *view, stdout, stderr *bytes.Buffer)
 var testReport = &transfer.Report{
 	Transfer: "20261123-153042-k3mq7xwa", ExitCode: 2, Seconds: 12.3, Source: transfer.Endpoint{Host: "db1", Path: "/srv/data"}, Calls: 4,
 	Targets: []transfer.TargetReport{
-		{Host: "db2", Path: "/srv", Bytes: 2_100_000_000, Files: 1234, Wire: 900_000_000, Seconds: 10, Digest: "ab12", Verified: control.VerifyReadBack},
-		{Host: "db3", Path: "/s\x1b", ExitCode: 2, Err: &sdk.Error{Kind: sdk.KindNoSpace, Host: "db3", Message: "/s\x1b is full", Hint: "free some"}},
+		{Host: "db2", Path: "/srv", Bytes: 2_100_000_000, Files: 1234, Wire: 900_000_000, Seconds: 10, Digest: "ab12", Address: "10.99.0.12:4400", Verified: control.VerifyReadBack},
+		{Host: "db3", Path: "/s\x1b", ExitCode: 2, Seconds: 4, Err: &sdk.Error{Kind: sdk.KindNoSpace, Host: "db3", Message: "/s\x1b is full", Hint: "free some"}},
 	},
 	Warnings: []control.Warning{{What: "sockets are not copied", Count: 3, Example: "/srv/data/\xff"}},
 }
@@ -34,8 +34,9 @@ func TestTextReport(t *testing.T) {
 	v, stdout, _ := testView(&config.Settings{})
 	v.finish(testReport)
 	want := `transfer 20261123-153042-k3mq7xwa of db1:/srv/data: 12.3 s, 4 executor calls
-  db2:/srv: 2.10 GB in 1234 files, 10.0 s, 210 MB/s, 900 MB on the wire
-    verified: read back from disk, digest ab12
+  target      state       bytes    files  time    rate      on the wire  to               verified             digest
+  db2:/srv    copied      2.10 GB  1234   10.0 s  210 MB/s  900 MB       10.99.0.12:4400  read back from disk  ab12
+  db3:/s\x1b  FAILED (2)  -        -      4.0 s   -         -            -                -                    -
   db3:/s\x1b: FAILED (2): /s\x1b is full
     free some
   warning: sockets are not copied (3 times, first "/srv/data/\xff")
@@ -43,6 +44,37 @@ exit code 2
 `
 	if stdout.String() != want {
 		t.Errorf("got:\n%s", stdout.String())
+	}
+}
+
+func TestTargets(t *testing.T) {
+	good := testReport.Targets[0]
+	stopped := &sdk.Error{Kind: sdk.KindCancelled, Message: "stopped"}
+	bad := transfer.TargetReport{Host: "db3", Path: "/srv", ExitCode: 1, Err: stopped}
+	cases := map[string]struct {
+		targets []transfer.TargetReport
+		whole   *sdk.Error
+		want    string
+	}{
+		"one": {[]transfer.TargetReport{good}, nil, `  db2:/srv: 2.10 GB in 1234 files, 10.0 s, 210 MB/s, 900 MB on the wire, to 10.99.0.12:4400
+    verified: read back from disk, digest ab12
+`},
+		"one that failed":         {[]transfer.TargetReport{bad}, nil, "  db3:/srv: FAILED (1): stopped\n"},
+		"one that failed as told": {[]transfer.TargetReport{bad}, stopped, "  db3:/srv: not copied\n"},
+		"all failed, as was told": {[]transfer.TargetReport{bad, bad}, stopped, "  db3:/srv: not copied\n  db3:/srv: not copied\n"},
+		"some, as was told": {[]transfer.TargetReport{good, bad}, stopped, `  target    state       bytes    files  time    rate      on the wire  to               verified             digest
+  db2:/srv  copied      2.10 GB  1234   10.0 s  210 MB/s  900 MB       10.99.0.12:4400  read back from disk  ab12
+  db3:/srv  FAILED (1)  -        -      0.0 s   -         -            -                -                    -
+`},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			printTargets(&b, c.targets, c.whole)
+			if b.String() != c.want {
+				t.Errorf("got\n%s", b.String())
+			}
+		})
 	}
 }
 

@@ -54,6 +54,7 @@ func (r *run) reportMembers(err error) {
 		rep.Warnings = append(rep.Warnings, m.status.Warnings...)
 		if i > 0 {
 			r.reportTarget(&rep.Targets[i-1], m)
+			rep.Targets[i-1].Address = r.members[i-1].status.Peer
 		}
 	}
 	if len(r.members) == 0 && rep.Err != nil {
