@@ -53,6 +53,7 @@ type incoming struct {
 
 	mu       sync.Mutex
 	f        *os.File
+	back     *uncached    // f once more, to be read back
 	users    int          // who needs f: writers, and pieces that are to be read back
 	have     []uint64     // a bit for each piece
 	left     uint64       // pieces that are missing
@@ -129,6 +130,10 @@ func (in *incoming) leave() error {
 	if in.users > 0 || in.left > 0 {
 		return nil
 	}
+	if in.back != nil {
+		in.back.close()
+		in.back = nil
+	}
 	f := in.f
 	in.f = nil
 	if err := f.Close(); err != nil {
@@ -154,6 +159,17 @@ func (in *incoming) file(disk *tree.Sink) (*os.File, error) {
 	}
 	in.f = f
 	return f, nil
+}
+
+// again returns the file, which is in use, for reading it back.
+func (in *incoming) again(disk *tree.Sink) (*uncached, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var err error
+	if in.back == nil {
+		in.back, err = openUncached(disk, &in.entry)
+	}
+	return in.back, err
 }
 
 func (in *incoming) cannot(err error) error { return cannotWrite(in.entry.Path, err) }
@@ -320,6 +336,9 @@ func (s *files) close() {
 	for _, in := range s.open {
 		if in.f != nil {
 			in.f.Close()
+		}
+		if in.back != nil {
+			in.back.close()
 		}
 	}
 }

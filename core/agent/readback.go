@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"sync"
 
@@ -103,16 +102,19 @@ func (s *files) proveAhead(above int, back []byte) error {
 // what is there with what was written, as far as that is known; what differs
 // is missing again.
 func (s *files) prove(p piece, back []byte) error {
-	f := p.in.f // held: nobody closes it
-	if err := settleRange(f, p.at(), p.length); err != nil {
+	if err := settleRange(p.in.f, p.at(), p.length); err != nil { // p.in is held: nobody closes it
 		return p.in.cannot(err)
 	}
 	if s.proof != proveSoon {
 		return nil
 	}
-	b := back[:p.length]
-	if err := s.readPiece(p.in, f, p.at(), b); err != nil {
+	f, err := p.in.again(s.disk)
+	if err != nil {
 		return err
+	}
+	b := back[:p.length]
+	if err := f.read(b, p.at()); err != nil {
+		return cannotReadBack(p.in.entry.Path, err)
 	}
 	s.meter.checked.Add(int64(p.length))
 	node := digest.Piece(p.index, b)
@@ -124,36 +126,31 @@ func (s *files) prove(p piece, back []byte) error {
 }
 
 // settleRange waits until the disk has a range, and takes it out of the page
-// cache: so that the disk is asked, and a busy host's cache is spared.
+// cache: a busy host's is spared.
 func settleRange(f *os.File, off int64, length int) error {
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	err := unix.SyncFileRange(int(f.Fd()), off, int64(length), all)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) {
 		err = f.Sync()
 	}
-	_ = unix.Fadvise(int(f.Fd()), off, int64(length), unix.FADV_DONTNEED)
+	evict(f, off, length)
 	return err
 }
 
 // matches compares what is in the file with what was just written to it.
 func (s *files) matches(in *incoming, f *os.File, index uint64, content, back []byte) (bool, error) {
 	b := back[:len(content)]
-	if err := s.readPiece(in, f, int64(index)*digest.PieceSize, b); err != nil {
-		return false, err
+	if _, err := f.ReadAt(b, int64(index)*digest.PieceSize); err != nil {
+		return false, cannotReadBack(in.entry.Path, err)
 	}
 	s.meter.checked.Add(int64(len(b)))
 	return bytes.Equal(b, content), nil
 }
 
-// readPiece reads a piece back.
-func (s *files) readPiece(in *incoming, f *os.File, at int64, b []byte) error {
-	if n, err := f.ReadAt(b, at); n < len(b) {
-		if err == io.EOF {
-			err = errors.New("it is shorter than it was written")
-		}
-		return &sdk.Error{Kind: sdk.KindIntegrity, Message: "cannot read " + in.entry.Path.Display() + " back: " + err.Error(), Hint: "check the disk"}
-	}
-	return nil
+// cannotReadBack says that a file cannot be read again.
+func cannotReadBack(path sdk.Raw, err error) error {
+	return &sdk.Error{Kind: sdk.KindIntegrity, Message: "cannot read " + path.Display() + " back: " + err.Error(),
+		Hint: "check the disk of this host"}
 }
 
 // numbers is a set of entry numbers, a bit each.

@@ -230,7 +230,7 @@ func (s *treeSink) pathOf(number uint64) sdk.Raw {
 // worker hashes, decompresses, writes and reads back content.
 func (s *treeSink) worker() error {
 	var scratch []byte
-	back := make([]byte, digest.PieceSize)
+	back := alignedMemory(digest.PieceSize)
 	for a := range s.work {
 		var err error
 		if scratch, err = s.content(a, scratch, back); err != nil {

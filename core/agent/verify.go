@@ -69,7 +69,7 @@ type check struct {
 	number uint64
 	entry  manifest.Entry
 	want   manifest.Digest
-	f      *os.File
+	f      *uncached
 
 	mu   sync.Mutex
 	tree *digest.Tree
@@ -97,7 +97,7 @@ func (s *treeSink) readBack(ctx context.Context) error {
 			// All is reading but the digests of whole pieces.
 			s.t.meter.startDisk()
 			defer s.t.meter.stopDisk()
-			buf := make([]byte, digest.PieceSize)
+			buf := alignedMemory(digest.PieceSize)
 			for sp := range work {
 				if err := s.checkSpan(sp, buf); err != nil {
 					return err
@@ -134,7 +134,7 @@ func (s *treeSink) readBack(ctx context.Context) error {
 func (s *treeSink) spread(ctx context.Context, c *check, work chan<- span) error {
 	pieces := digest.Pieces(c.entry.Size)
 	if pieces > piecesAtOnce {
-		f, err := s.openEvicted(&c.entry)
+		f, err := openUncached(s.disk, &c.entry)
 		if err != nil {
 			return err
 		}
@@ -150,32 +150,21 @@ func (s *treeSink) spread(ctx context.Context, c *check, work chan<- span) error
 	return nil
 }
 
-// openEvicted opens a file with its pages thrown out of the cache, so that
-// reading asks the disk. They are clean: the file system was synced.
-func (s *treeSink) openEvicted(e *manifest.Entry) (*os.File, error) {
-	f, err := s.disk.OpenRead(e)
-	if err == nil {
-		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-	}
-	return f, err
-}
-
 func (s *treeSink) checkSpan(sp span, buf []byte) error {
 	c := sp.c
 	f := c.f
 	if f == nil && sp.to > 0 {
 		var err error
-		if f, err = s.openEvicted(&c.entry); err != nil {
+		if f, err = openUncached(s.disk, &c.entry); err != nil {
 			return err
 		}
-		defer f.Close()
+		defer f.close()
 	}
 	for p := sp.from; p < sp.to; p++ {
 		off := int64(p) * digest.PieceSize
 		b := buf[:min(digest.PieceSize, c.entry.Size-off)]
-		if _, err := f.ReadAt(b, off); err != nil {
-			return &sdk.Error{Kind: sdk.KindIntegrity, Host: s.t.member.Host,
-				Message: "cannot read " + c.entry.Path.Display() + " back: " + err.Error(), Hint: "check the disk"}
+		if err := f.read(b, off); err != nil {
+			return cannotReadBack(c.entry.Path, err)
 		}
 		node := s.digest(p, b)
 		s.t.meter.checked.Add(int64(len(b)))
@@ -209,7 +198,7 @@ func (s *treeSink) concluded(c *check) error {
 		return nil
 	}
 	if c.f != nil {
-		c.f.Close()
+		c.f.close()
 	}
 	sum, err := c.tree.Sum(c.entry.Size)
 	if err != nil {

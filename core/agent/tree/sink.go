@@ -182,6 +182,13 @@ func (k *Sink) OpenRead(e *manifest.Entry) (*os.File, error) {
 	return k.open(e, unix.O_RDONLY, "cannot read")
 }
 
+// OpenDirect is OpenRead past the page cache (O_DIRECT, open(2)): offset,
+// length and memory of a read must be aligned. Many file systems cannot do it
+// (EINVAL).
+func (k *Sink) OpenDirect(e *manifest.Entry) (*os.File, error) {
+	return k.open(e, unix.O_RDONLY|unix.O_DIRECT, "cannot read")
+}
+
 func (k *Sink) open(e *manifest.Entry, flags int, op string) (*os.File, error) {
 	var fd int
 	err := k.in(e.Path, func(parent int, name string) error {
