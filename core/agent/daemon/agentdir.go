@@ -15,6 +15,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/facts"
+	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -183,6 +184,12 @@ func (d agentDir) arriving() agentDir {
 func (d agentDir) discard() {
 	os.RemoveAll(d.arriving().path)
 	os.RemoveAll(d.path)
+}
+
+// holdsManifest reports whether a whole manifest of what was read lies there.
+func (d agentDir) holdsManifest() bool {
+	spool, err := manifest.Open(d.path)
+	return err == nil && spool.Close() == nil
 }
 
 // lastWords is the end of what the runtime wrote when the agent crashed.

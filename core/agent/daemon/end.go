@@ -53,7 +53,7 @@ func (s *server) end(e ending) {
 	s.final = u.settled(ended(before, s.job.Members()))
 	s.change++
 	s.mu.Unlock()
-	if err == nil {
+	if err == nil && !u.keeps(s.dir) {
 		if err := s.dir.remove(); err != nil {
 			s.files.log.Error("remove the agent's directory", "error", err)
 		}
@@ -93,11 +93,17 @@ func (s *server) undoSourceDone() bool {
 
 // undoing carries out undo records.
 type undoing struct {
-	keep bool // leave staging directories
+	keep bool // leave what a resumed transfer can use
 
 	mu      sync.Mutex
 	results []control.MemberStatus // of staging directories
+	kept    bool                   // one of them was left
 }
+
+// keeps reports whether the agent's directory stays, with what a resumed
+// transfer can use: its undos, by which that is removed in the end, or what
+// the source has read.
+func (u *undoing) keeps(dir agentDir) bool { return u.kept || u.keep && dir.holdsManifest() }
 
 // runAll runs all undos, some times if need be. It returns what is left in
 // the end as an error.
@@ -118,7 +124,10 @@ func (u *undoing) runAll(log *undo.Log) error {
 func (u *undoing) undo(ctx context.Context, rec undo.Record) error {
 	var failures []error
 	if rec.Settle != nil {
-		if err := u.settle(ctx, rec.Settle); err != nil {
+		switch err := u.settle(ctx, rec.Settle); {
+		case err == undo.ErrKept:
+			return err // such a record has no commands
+		case err != nil:
 			failures = append(failures, err)
 		}
 	}
@@ -144,7 +153,8 @@ func undoError(cmd sdk.Command, r sdk.Result) error {
 	return nil
 }
 
-// settle rolls a committed staging directory forward and removes any other.
+// settle rolls a committed staging directory forward and removes any other,
+// or keeps it.
 func (u *undoing) settle(ctx context.Context, spec *staging.Spec) error {
 	run := func(ctx context.Context, cmd sdk.Command) sdk.Result { return process.Run(ctx, cmd, process.Limits{}) }
 	result, err := staging.Settle(ctx, *spec, run, u.keep)
@@ -159,6 +169,10 @@ func (u *undoing) settle(ctx context.Context, spec *staging.Spec) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.results = append(u.results, status)
+	if err == nil && result.Kept != "" {
+		u.kept = true
+		return undo.ErrKept
+	}
 	return err
 }
 

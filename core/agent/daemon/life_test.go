@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/staging"
+	"github.com/transferpy/transferpy/core/agent/undo"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -270,5 +272,91 @@ func TestTerminatedAgentUndoes(t *testing.T) {
 	eventually(t, "SIGTERM ends the agent", func() bool { return !running(pid) })
 	if exists(file) || exists(h.transferDir()) {
 		t.Error("SIGTERM did not undo")
+	}
+}
+
+// stage makes a staging directory and its undo as a target does, in the
+// directory of a dead agent.
+func (h *host) stage(t *testing.T, d agentDir) string {
+	t.Helper()
+	log, err := undo.Open(d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	spec := staging.Spec{Transfer: "t", Member: "target-1", Dest: sdk.Destination{Dir: sdk.Raw(t.TempDir())}}
+	if err := log.Defer(undo.Record{Undo: sdk.Undo{ID: "staging", When: sdk.WhenEnd}, Settle: &spec}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := staging.Create(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return spec.Path()
+}
+
+// kill kills an agent and returns its directory.
+func (h *host) kill(t *testing.T, id string) agentDir {
+	t.Helper()
+	d := agentDir{id: id, path: filepath.Join(h.transferDir(), id)}
+	i, err := d.readInfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(i.PID, syscall.SIGKILL)
+	eventually(t, "the agent is dead", func() bool { return d.look() == dead })
+	return d
+}
+
+// TestKeptUntilItIsRecovered: what was kept stays with the undos that remove
+// it, however often it is kept, and goes by recover.
+func TestKeptUntilItIsRecovered(t *testing.T) {
+	h := newHost(t)
+	id := h.prepare(time.Minute)
+	file := filepath.Join(t.TempDir(), "changed")
+	h.change(id, "u1", file, sdk.WhenEnd)
+	path := h.stage(t, h.kill(t, id))
+	for range 2 {
+		a := h.ask(&control.Request{Verb: control.VerbRecover, Transfer: "t", Recover: &control.Recover{Keep: true}}).Agents[0]
+		if a.Error != nil || !a.Status.Ended || a.Status.Members[0].Kept != sdk.Raw(path) || !exists(path) || exists(file) {
+			t.Fatalf("kept: %+v; staging %v, change %v", a, exists(path), exists(file))
+		}
+	}
+	if a := h.ask(&control.Request{Verb: control.VerbStop, Transfer: "t", Stop: &control.Stop{}}).Agents[0]; !a.Gone {
+		t.Errorf("stop: %+v", a)
+	}
+	if a := h.ask(&control.Request{Verb: control.VerbRecover, Transfer: "t", Recover: &control.Recover{}}).Agents[0]; a.Error != nil || exists(path) || exists(h.transferDir()) {
+		t.Errorf("recover: %+v; staging %v", a, exists(path))
+	}
+}
+
+// TestResumePrepares: the new agent is alone, whatever the old ones left.
+func TestResumePrepares(t *testing.T) {
+	h := newHost(t)
+	path := h.stage(t, h.kill(t, h.prepare(time.Minute)))
+	prepare := &control.Request{Verb: control.VerbPrepare, Transfer: "t", Call: "again", Prepare: &control.Prepare{Lease: time.Minute, Hold: time.Hour, Keep: true, Resume: "t"}}
+	r := h.ask(prepare)
+	if r.Error != nil || len(r.Agents) != 1 || r.Agents[0].Ready == nil || exists(path) {
+		t.Fatalf("%+v; staging %v", r, exists(path))
+	}
+	if again := h.ask(prepare); again.Error != nil || again.Agents[0].Agent != r.Agents[0].Agent {
+		t.Errorf("the same call again: %+v", again)
+	}
+	if s := h.stop(); len(s.Agents) != 1 || !s.Agents[0].Status.Ended || exists(h.transferDir()) {
+		t.Errorf("stop: %+v", s)
+	}
+}
+
+// TestEndsByItselfAndKeeps: an agent whose transfer is to be kept keeps when
+// its host shuts down, or its lease ends.
+func TestEndsByItselfAndKeeps(t *testing.T) {
+	l := live(t, control.Prepare{Lease: 300 * time.Millisecond, Hold: time.Hour, Keep: true})
+	path := deferSettle(t, l)
+	eventually(t, "the lease ends the agent", l.isOver)
+	if !exists(path) || !exists(l.dir.path) {
+		t.Errorf("staging %v, the agent's directory %v", exists(path), exists(l.dir.path))
 	}
 }

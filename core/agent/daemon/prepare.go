@@ -38,6 +38,11 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 	if a, err := prepared(state, q); a != nil || err != nil {
 		return one(a), err
 	}
+	if q.Prepare.Resume != "" {
+		if err := clearKept(ctx, state, q.Transfer); err != nil {
+			return nil, err
+		}
+	}
 	id := control.NewID()
 	ready, err := spawn(ctx, &serveConfig{
 		V: control.Version, StateDir: state.path, Transfer: q.Transfer, Agent: id,
@@ -48,6 +53,21 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 		return nil, err
 	}
 	return one(&control.Answer{Agent: id, Ready: ready}), nil
+}
+
+// clearKept makes room for a resumed transfer: what agents of an earlier
+// attempt have left is undone, and with it goes what they kept.
+func clearKept(ctx context.Context, state *state, transfer string) error {
+	dirs, err := listAgents(state, transfer)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if _, err := recoverAgent(ctx, d, false); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func one(a *control.Answer) *control.Reply {

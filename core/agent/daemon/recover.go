@@ -41,7 +41,8 @@ func recoverAgents(ctx context.Context, state *state, q *control.Request) (*cont
 	return reply, nil
 }
 
-// recoverAgent replays the undos of one dead agent and removes its directory.
+// recoverAgent replays the undos of one dead agent and removes its directory,
+// unless what is in it is to be kept.
 func recoverAgent(ctx context.Context, d agentDir, keep bool) (*control.Status, error) {
 	lock, err := takeLock(ctx, d)
 	if err != nil {
@@ -61,6 +62,9 @@ func recoverAgent(ctx context.Context, d agentDir, keep bool) (*control.Status, 
 		return status, &sdk.Error{Kind: first.Kind, Stderr: first.Stderr,
 			Message: strings.ReplaceAll(err.Error(), "\n", "; "),
 			Hint:    "mend it and recover again; what is left is recorded in " + d.path}
+	}
+	if u.keeps(d) {
+		return status, nil
 	}
 	return status, d.remove()
 }

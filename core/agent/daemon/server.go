@@ -61,7 +61,7 @@ type server struct {
 // ending is how an agent is to end.
 type ending struct {
 	why  string
-	keep bool // leave staging directories
+	keep bool // leave what a resumed transfer can use
 }
 
 func newServer(config *serveConfig, files *agentFiles, ready *control.Ready) *server {
@@ -110,10 +110,10 @@ func (s *server) await(ctx context.Context) ending {
 		case end := <-s.endings:
 			return end
 		case <-ctx.Done():
-			return ending{why: "the process was told to end"}
+			return ending{why: "the process was told to end", keep: s.config.Prepare.Keep}
 		case now := <-lease.C:
 			if why := s.expired(now); why != "" {
-				return ending{why: why}
+				return ending{why: why, keep: s.config.Prepare.Keep}
 			}
 		case <-s.freed:
 			delays = undoDelays

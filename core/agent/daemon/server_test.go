@@ -248,6 +248,12 @@ func TestStopKeepsStagingWhenAsked(t *testing.T) {
 		if !a.Status.Ended || exists(path) != keep {
 			t.Errorf("keep %v: exists %v, %+v", keep, exists(path), a.Status)
 		}
+		if got := a.Status.Members[0].Kept; (got == sdk.Raw(path)) != keep {
+			t.Errorf("keep %v: kept %q", keep, got)
+		}
+		if undone := a.Status.Undos[0].Done; undone == keep || a.Status.Undos[0].Error != nil {
+			t.Errorf("keep %v: %+v", keep, a.Status.Undos)
+		}
 	}
 }
 

@@ -129,9 +129,13 @@ func (l *Log) MarkDone(id string) error {
 	return nil
 }
 
+// ErrKept is what an undo returns that is to stay for later, though nothing is
+// wrong with it: what it would remove is kept.
+var ErrKept = errors.New("kept")
+
 // Run calls do for every record that is due and not done, the last first,
 // and puts a done mark on disk after each success. One that fails does not
-// stop the others and stays to be done. It returns the failures joined, and
+// stop the others and stays to be done, as does one that returns ErrKept. It returns the failures joined, and
 // when ctx ends, without the rest. Only one Run is under way at a time; a
 // second one waits for the first.
 func (l *Log) Run(ctx context.Context, due func(Record) bool, do func(context.Context, Record) error) error {
@@ -151,6 +155,9 @@ func (l *Log) Run(ctx context.Context, due func(Record) bool, do func(context.Co
 			continue
 		}
 		err := do(ctx, e.Record)
+		if err == ErrKept {
+			continue
+		}
 		if err == nil {
 			err = l.MarkDone(e.ID)
 		}
