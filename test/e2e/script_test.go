@@ -174,7 +174,7 @@ func (s *script) expect(j *job, code int) {
 	}
 	fmt.Fprint(s.ts.Stdout(), j.stdout.String())
 	fmt.Fprint(s.ts.Stderr(), j.stderr.String())
-	if got := j.cmd.ProcessState.ExitCode(); got != code {
+	if got := exitCode(j.cmd.ProcessState); got != code {
 		s.ts.Fatalf("exit code %d, want %d", got, code)
 	}
 }
