@@ -109,14 +109,43 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 }
 
+// TestOldProgress uses an executor that may be asked each 5 s only: between two
+// answers the figures are shown with their age.
+func TestOldProgress(t *testing.T) {
+	t.Parallel()
+	r := progressRig(t)
+	if err := buildExample(t.Context(), "executor-argv"); err != nil {
+		t.Fatal(err)
+	}
+	r.sh(lab.Control, `printf '#!/bin/sh\nexec ssh "$1" "$2"\n' >/usr/local/bin/run; chmod 755 /usr/local/bin/run`)
+	r.transferpy(0, "--dry-run", "db1:/srv/data", "db2:/srv/in") // places the agents, which takes that executor long
+	j, screen := r.startOnTerminal(24, 150, "--plugin-dir", lab.BinDir+"/plugins", "--executor", "argv", "-o", "argv.command=/usr/local/bin/run",
+		"-o", "argv.command={host}", "-o", "argv.command={script}", "--no-compress", "--limit-rate", "5M", "db1:/srv/data", "db2:/srv/in")
+	r.until(func() error {
+		lines := screen.Lines()
+		if len(matching(lines, `^db2:/srv/in  sending .* as of [5-9] s ago$`)) != 1 && !j.ended() {
+			return fmt.Errorf("no figure has become old:\n%s", strings.Join(lines, "\n"))
+		}
+		return nil
+	})
+	if j.ended() {
+		t.Errorf("no figure had become old:\n%s", strings.Join(screen.Lines(), "\n"))
+	}
+	j.signal(syscall.SIGINT)
+	j.wants(130)
+	tidy(t, screen)
+}
+
 func TestProgressElsewhere(t *testing.T) {
 	t.Parallel()
 	r := progressRig(t)
 	copying := []string{"--no-compress", "--limit-rate", "20M", "db1:/srv/data", "db2:/srv/in", "db3:/srv/in"}
+	began := time.Now()
 	res := r.start([]string{"TRANSFERPY_TEST_PROGRESS=2s"}, copying...).wants(0)
+	took := time.Since(began)
 	shown := matching(strings.Split(res.stderr, "\n"), `^\d\d:\d\d:\d\d db[23]:/srv/in \(the slowest of 2\): `)
-	if n := len(shown); n < 1 || n > 5 || len(matching(shown, `sending \d.* MB of 105 MB \(\d+ %\) in \d+ files`)) == 0 || strings.Contains(res.stderr, "\x1b") {
-		t.Errorf("5 s with a line each 2 s give %d of them on a pipe:\n%s", n, res.stderr)
+	if n := len(shown); n < 1 || n > int(took/(2*time.Second))+1 || len(matching(shown, `sending \d.* MB of 105 MB \(\d+ %\) in \d+ files`)) == 0 || strings.Contains(res.stderr, "\x1b") {
+		t.Errorf("%s with a line each 2 s give %d of them on a pipe:\n%s", took, n, res.stderr)
 	}
 	r.sh("db2", "rm -r /srv/in/*")
 	r.sh("db3", "rm -r /srv/in/*")
