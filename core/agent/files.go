@@ -2,7 +2,9 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -29,8 +31,8 @@ type files struct {
 	sums     map[uint64]digest.Sum // of one side, until the other's is known
 	proven   numbers               // what was read back and is what the source read
 	suspects []suspect
-	damaged  sdk.Raw // a file of which a piece was not read back as it was written
-	expected uint64  // files with content
+	blamed   blame  // what was not right when it was read back
+	expected uint64 // files with content
 }
 
 // suspect is a file whose content is not what the source read, and of which
@@ -202,21 +204,17 @@ func (s *files) arrived(in *incoming, index uint64, length int) bool {
 
 // lost makes a piece missing again that had arrived, since it could not be
 // read back as it was written.
-func (s *files) lost(in *incoming, index uint64, length int) {
-	s.damage(in)
+func (s *files) lost(in *incoming, index uint64, length int) error {
+	if err := s.blamed.add(in.number, index, in.entry.Path); err != nil {
+		return err
+	}
 	in.mu.Lock()
 	in.have[index/64] &^= 1 << (index % 64)
 	in.left++
 	in.mu.Unlock()
 	s.meter.bytes.Add(-int64(length))
 	s.settle(in)
-}
-
-// damage remembers the file, for messages.
-func (s *files) damage(in *incoming) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.damaged = in.entry.Path
+	return nil
 }
 
 // settle books whether a file is complete. Pieces may arrive and be lost
@@ -299,6 +297,30 @@ func (s *files) doubt(x suspect) error {
 	return nil
 }
 
+// found takes the suspects there are.
+func (s *files) found() []suspect {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.suspects
+	s.suspects = nil
+	return list
+}
+
+// concluded books what a read-back of a whole file has shown.
+func (s *files) concluded(number uint64, e *manifest.Entry, same bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !same && e.HardLink != 0: // a copy that was made here
+		return differs(e.Path, "")
+	case !same:
+		return s.doubt(suspect{number, e.Size, e.Path})
+	case e.HardLink == 0 && e.Size > 0:
+		s.proven.add(number)
+	}
+	return nil
+}
+
 // allProven reports whether every file was read back on the way.
 func (s *files) allProven(disk *tree.Sink) bool {
 	s.mu.Lock()
@@ -306,18 +328,22 @@ func (s *files) allProven(disk *tree.Sink) bool {
 	return s.proven.count == s.expected && !disk.Apart()
 }
 
-// missing is the need-list: the runs of pieces that have not arrived.
-func (s *files) missing() []frame.NeedRange {
+// missing is the need-list: the first runs of pieces that have not arrived,
+// limit of them at most, in ascending order.
+func (s *files) missing(limit int) []frame.NeedRange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var need []frame.NeedRange
-	for number, in := range s.open {
+	for _, number := range slices.Sorted(maps.Keys(s.open)) {
+		in := s.open[number]
 		for p := range digest.Pieces(in.entry.Size) {
 			if in.have[p/64]&(1<<(p%64)) != 0 {
 				continue
 			}
 			if n := len(need); n > 0 && need[n-1].Entry == number && need[n-1].Piece+need[n-1].Count == p {
 				need[n-1].Count++
+			} else if n == limit {
+				return need
 			} else {
 				need = append(need, frame.NeedRange{Entry: number, Piece: p, Count: 1})
 			}

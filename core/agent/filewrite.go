@@ -73,8 +73,7 @@ func (s *files) book(in *incoming, f *os.File, index uint64, content []byte, nod
 		if same, err := s.matches(in, f, index, content, back); err != nil {
 			return err
 		} else if !same {
-			s.damage(in)
-			return nil // it stays missing
+			return s.blamed.add(in.number, index, in.entry.Path) // it stays missing
 		}
 	}
 	if !s.arrived(in, index, len(content)) {

@@ -27,6 +27,7 @@ const (
 // the one that the sender makes anew.
 type arrivals struct {
 	self, from control.Member
+	pass       uint32
 	retry      time.Duration
 	meter      *meter
 
@@ -35,17 +36,21 @@ type arrivals struct {
 }
 
 func newArrivals(self, from control.Member, retry time.Duration, m *meter) *arrivals {
-	return &arrivals{self: self, from: from, retry: retry, meter: m, again: make(chan *link.Conn, 1)}
+	return &arrivals{self: self, from: from, pass: 1, retry: retry, meter: m, again: make(chan *link.Conn, 1)}
 }
 
 // replace hands over a connection made anew; only the newest counts. For one
 // goroutine.
-func (a *arrivals) replace(conn *link.Conn) {
+func (a *arrivals) replace(conn *link.Conn) { replace(a.again, conn) }
+
+// replace puts conn into a channel of one, in place of what waits there. For
+// one goroutine.
+func replace(to chan *link.Conn, conn *link.Conn) {
 	for {
 		select {
-		case a.again <- conn:
+		case to <- conn:
 			return
-		case old := <-a.again:
+		case old := <-to:
 			old.Close()
 		}
 	}
@@ -107,7 +112,7 @@ func (a *arrivals) read(ctx context.Context, conn *link.Conn, ring *relay.Ring, 
 	}
 	wg.Wait()
 	if err == nil {
-		_, _ = conn.Write(frame.Ack(1, a.count.Load()).Wire())
+		_, _ = conn.Write(frame.Ack(a.pass, a.count.Load()).Wire())
 		conn.Close()
 	}
 	return next, err
@@ -130,7 +135,7 @@ func (a *arrivals) watch(ctx context.Context, conn *link.Conn, done <-chan struc
 // as the heartbeat.
 func (a *arrivals) acknowledge(conn *link.Conn, done <-chan struct{}, due <-chan struct{}) {
 	for {
-		if _, err := conn.Write(frame.Ack(1, a.count.Load()).Wire()); err != nil {
+		if _, err := conn.Write(frame.Ack(a.pass, a.count.Load()).Wire()); err != nil {
 			return // the reader sees why
 		}
 		select {
@@ -182,7 +187,7 @@ func (a *arrivals) answer(ctx context.Context) {
 		select {
 		case conn := <-a.again:
 			_ = conn.SetWriteDeadline(time.Now().Add(link.Silence))
-			_, _ = conn.Write(frame.Ack(1, a.count.Load()).Wire())
+			_, _ = conn.Write(frame.Ack(a.pass, a.count.Load()).Wire())
 			conn.Close()
 		case <-ctx.Done():
 			return

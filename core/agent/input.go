@@ -11,6 +11,7 @@ import (
 // input is what a source reads: a tree, or a stream.
 type input struct {
 	stream *streamReader // nil for a tree
+	src    *tree.Source  // nil for a stream: that can be read once
 	read   func(ctx context.Context, emit func(context.Context, *parcel) error) error
 	close  func()
 }
@@ -32,7 +33,7 @@ func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error
 		return nil, err
 	}
 	w := &walker{src: src, spool: spool, meter: s.meter}
-	return &input{close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
+	return &input{src: src, close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
 		w.emit = emit
 		err := w.walk(ctx)
 		s.meter.warn(src.Warnings()...)

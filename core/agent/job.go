@@ -74,6 +74,10 @@ type Job struct {
 	begun chan struct{} // closed by Begin
 	bad   badMemory     // of this agent; only tests of this package have any
 
+	// at, if set, is told when a target reaches a point; tests disturb it
+	// there.
+	at func(p point, s sink)
+
 	mu      sync.Mutex
 	started bool
 	stopped bool
@@ -217,6 +221,21 @@ func (j *Job) guard(ctx context.Context, o *outgoing, work func() error) error {
 	stop := context.AfterFunc(ctx, o.cut)
 	defer stop()
 	return work()
+}
+
+// point is where in a target's life a disturbance matters.
+type point string
+
+const (
+	pointOpened point = "opened" // the sink is made, and nothing has come yet
+	pointPassed point = "passed" // a pass has ended, and what is missing is not told yet
+	pointSynced point = "synced" // all is on the disk, and not read back yet
+)
+
+func (j *Job) reached(p point, s sink) {
+	if j.at != nil {
+		j.at(p, s)
+	}
 }
 
 // Begin lets data flow: the mode's Begin has ended.

@@ -18,11 +18,12 @@ const (
 
 	// From a target to the source.
 	noteReady    noteType = "ready"    // all my links are proven
-	noteNeed     noteType = "need"     // the pass has ended here; this I lack
+	noteNeed     noteType = "need"     // a pass has ended here; this I lack
 	noteVerified noteType = "verified" // what I have is right
 	noteFailed   noteType = "failed"   // either way: I have failed, for this reason
 
 	// From the source to the targets.
+	noteRefused    noteType = "refused"     // you are given up, for this reason; pass on what the others lack
 	noteBegin      noteType = "begin"       // data flows from now on
 	noteSourceDone noteType = "source-done" // nothing is read any more
 	noteWake       noteType = "wake"        // tell your controller, if it waits
@@ -30,15 +31,30 @@ const (
 
 // note is one message on a notes connection.
 type note struct {
-	Type  noteType          `json:"type"`
-	Pass  uint32            `json:"pass,omitempty"`
-	Need  []frame.NeedRange `json:"need,omitempty"`
-	More  bool              `json:"more,omitempty"` // the need-list was cut at its limit
-	Error *sdk.Error        `json:"error,omitempty"`
+	Type  noteType   `json:"type"`
+	Error *sdk.Error `json:"error,omitempty"`
+
+	// A need-list. The target counts its lists: one that was told again, on a
+	// new connection, is not served again. An empty one lacks nothing.
+	Round uint32            `json:"round,omitempty"`
+	Need  []frame.NeedRange `json:"need,omitempty"` // in ascending order, none overlapping
+	More  bool              `json:"more,omitempty"` // the list was cut at its limit
+	// EntriesFrom: the entries from this one on are missing, and all that they
+	// contain.
+	EntriesFrom *uint64 `json:"entries_from,omitempty"`
+	// Pieces are entries, in ascending order, whose nodes are wanted: the
+	// read-back shows that a file is bad, not where.
+	Pieces []uint64 `json:"pieces,omitempty"`
 }
 
-// maxNeed bounds one need-list; what is beyond it comes with the next one.
-const maxNeed = 16384
+// lacksNothing reports whether a need-list is empty.
+func (n *note) lacksNothing() bool {
+	return len(n.Need) == 0 && n.EntriesFrom == nil && len(n.Pieces) == 0
+}
+
+// maxNeed bounds the ranges, and the entries whose nodes are wanted, of one
+// need-list; what is beyond it comes with the next one.
+const maxNeed = 4096
 
 // exchange reads notes from conn into handle until the connection ends, and
 // beats meanwhile; it returns why. It closes conn.

@@ -59,12 +59,13 @@ type packer struct {
 	budget  *relay.Budget
 	comp    *compressor
 	digests bool // digests of files are wanted
+	pass    uint32
 	reading *stopwatch.Watch
 	alter   func(content []byte) // see badMemory
 }
 
 func newPacker(budget *relay.Budget, c *compressor, digests bool) *packer {
-	return &packer{budget: budget, comp: c, digests: digests}
+	return &packer{budget: budget, comp: c, digests: digests, pass: 1}
 }
 
 // raw borrows memory for what goes into one frame, a piece at most, until
@@ -105,7 +106,7 @@ func (w *packer) pack(ctx context.Context, t frame.Type, extents []frame.Extent,
 // seal makes the frame that lies in buf; nodes are those of its stored content,
 // if they are known.
 func (w *packer) seal(buf *relay.Buffer, t frame.Type, id codec.ID, extents []frame.Extent, decoded int, nodes []digest.Node) (sealed, error) {
-	f, err := frame.Build(buf.B, t, uint8(id), 1, extents, decoded)
+	f, err := frame.Build(buf.B, t, uint8(id), w.pass, extents, decoded)
 	if err != nil {
 		buf.Release()
 		return sealed{}, err
@@ -122,6 +123,20 @@ func (w *packer) seal(buf *relay.Buffer, t frame.Type, id codec.ID, extents []fr
 // into packs a frame and puts it into the parcel.
 func (w *packer) into(ctx context.Context, p *parcel, t frame.Type, extents []frame.Extent, content []byte, nodes []digest.Node) error {
 	s, err := w.pack(ctx, t, extents, content, nodes)
+	if err == nil {
+		p.ready = append(p.ready, s)
+	}
+	return err
+}
+
+// plain puts a frame into the parcel whose payload has no extents.
+func (w *packer) plain(ctx context.Context, p *parcel, t frame.Type, payload []byte) error {
+	buf, err := w.budget.Get(ctx, frame.PayloadAt(0)+len(payload))
+	if err != nil {
+		return err
+	}
+	copy(buf.B[frame.PayloadAt(0):], payload)
+	s, err := w.seal(buf, t, codec.Stored, nil, len(payload), nil)
 	if err == nil {
 		p.ready = append(p.ready, s)
 	}
@@ -154,7 +169,7 @@ func (w *packer) piece(ctx context.Context, entry, index uint64, length int, rea
 			}
 		}
 	}
-	f, err := frame.Build(buf.B, frame.TypeData, 0, 1, extents, length)
+	f, err := frame.Build(buf.B, frame.TypeData, 0, w.pass, extents, length)
 	if err != nil {
 		buf.Release()
 		return sealed{}, digest.Node{}, err

@@ -16,10 +16,23 @@ type peer struct {
 	member control.Member
 	conn   *link.Conn // notes; nil until linked
 	ready  bool
-	needed bool // its need-list has come, and it was empty
+	needed bool // its last need-list was empty
 	phase  control.Phase
 	err    *sdk.Error
+
+	round  uint32    // the last need-list that came
+	asked  chan note // need-lists that are not served yet; only the newest counts
+	served uint64    // pieces sent in repair passes
 }
+
+func newPeer(m control.Member) *peer { return &peer{member: m, asked: make(chan note, 1)} }
+
+// settled reports whether nothing more is to come from the target.
+func (p *peer) settled() bool { return p.phase == control.PhaseVerified || p.err != nil }
+
+// supplied reports whether the target lacks nothing that the source could
+// still be read for.
+func (p *peer) supplied() bool { return p.needed || p.err != nil }
 
 func (p *peer) failed(err *sdk.Error) {
 	if p.err == nil {
@@ -33,21 +46,7 @@ func (p *peer) failed(err *sdk.Error) {
 func (s *source) isSettled(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return p.phase == control.PhaseVerified || p.err != nil
-}
-
-// need takes a need-list. One that is not empty is not served yet: the target
-// fails, saying what it lacks.
-func (s *source) need(p *peer, n note) {
-	if len(n.Need) == 0 {
-		p.needed = true
-		return
-	}
-	p.failed(&sdk.Error{Kind: sdk.KindIntegrity, Host: p.member.Host,
-		Message: fmt.Sprintf("%d ranges of the data did not arrive", len(n.Need)), Hint: "run the transfer again"})
-	if p.conn != nil {
-		_ = p.conn.WriteMessage(note{Type: noteFailed, Error: p.err})
-	}
+	return p.settled()
 }
 
 // firstError is the first target's failure: before anything was read, one

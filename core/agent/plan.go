@@ -153,8 +153,13 @@ func (c *chain) checkHello(h link.Hello) error {
 	if i < 0 || j < 0 || c.plan.Members[j].Agent != c.self.Agent {
 		return fmt.Errorf("no member %q here for %q", h.To, h.From)
 	}
-	for _, p := range c.purposes(i, j) {
-		if p == h.Purpose && (h.Plain == (p == link.PurposeData && !c.plan.Settings.Encrypt)) {
+	allowed := c.purposes(i, j)
+	if i == 0 && j > 0 {
+		allowed = append(allowed, link.PurposeRepair)
+	}
+	for _, p := range allowed {
+		carries := p == link.PurposeData || p == link.PurposeRepair
+		if p == h.Purpose && h.Plain == (carries && !c.plan.Settings.Encrypt) {
 			return nil
 		}
 	}

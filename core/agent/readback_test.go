@@ -101,12 +101,12 @@ func TestDamagedPieceIsMissingAgain(t *testing.T) {
 	for i := range uint64(4) {
 		r.send(i)
 	}
-	if need := r.missing(); need != nil {
+	if need := r.missing(maxNeed); need != nil {
 		t.Fatalf("all has arrived, and %v is missing", need)
 	}
 	r.damageDisk(digest.PieceSize + 17)
 	r.prove()
-	if diff := cmp.Diff([]frame.NeedRange{{Entry: 7, Piece: 1, Count: 1}}, r.missing()); diff != "" {
+	if diff := cmp.Diff([]frame.NeedRange{{Entry: 7, Piece: 1, Count: 1}}, r.missing(maxNeed)); diff != "" {
 		t.Fatal("need-list:", diff)
 	}
 	r.tell(digest.Of(r.content))
@@ -116,7 +116,7 @@ func TestDamagedPieceIsMissingAgain(t *testing.T) {
 	r.send(1)
 	r.send(1) // frames may come twice
 	r.prove()
-	if need := r.missing(); need != nil || !r.proven.has(7) {
+	if need := r.missing(maxNeed); need != nil || !r.proven.has(7) {
 		t.Fatalf("after the repair %v is missing, proven: %v", need, r.proven.has(7))
 	}
 	if got, err := os.ReadFile(r.path); err != nil || !bytes.Equal(got, r.content) {

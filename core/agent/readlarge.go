@@ -144,7 +144,7 @@ func readHole(ctx context.Context, k *packer, p *parcel, l *largeFile, at, n uin
 	if err != nil {
 		return err
 	}
-	f, err := frame.Build(buf.B, frame.TypeHole, 0, 1, []frame.Extent{{Entry: l.number, Offset: uint64(from), Length: uint64(length)}}, 0)
+	f, err := frame.Build(buf.B, frame.TypeHole, 0, k.pass, []frame.Extent{{Entry: l.number, Offset: uint64(from), Length: uint64(length)}}, 0)
 	if err != nil {
 		buf.Release()
 		return err

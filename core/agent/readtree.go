@@ -28,10 +28,11 @@ type walker struct {
 	emit  func(context.Context, *parcel) error
 	meter *meter
 
-	next    uint64 // number of the next entry
-	first   uint64 // number of the first entry in batch
-	batch   []byte // encoded entries not yet emitted
-	small   []file // small files whose content is not yet emitted
+	next    uint64           // number of the next entry
+	first   uint64           // number of the first entry in batch
+	batch   []byte           // encoded entries not yet emitted
+	idents  []manifest.Ident // theirs
+	small   []file           // small files whose content is not yet emitted
 	smallSz int
 }
 
@@ -48,6 +49,7 @@ type largeFile struct {
 	file
 	f    *os.File
 	tree *digest.Tree
+	kept bool // there is room for its nodes
 }
 
 // walk emits all parcels of the tree.
@@ -63,6 +65,7 @@ func (w *walker) visit(ctx context.Context, e manifest.Entry, id manifest.Ident)
 	if w.batch, err = manifest.AppendEntry(w.batch, &e); err != nil {
 		return err
 	}
+	w.idents = append(w.idents, id)
 	number := w.next
 	w.next++
 	w.meter.entries.Add(1)
@@ -95,7 +98,12 @@ func (w *walker) flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.batch, w.first = nil, w.next
+		for i, id := range w.idents {
+			if err := w.spool.SetIdent(first+uint64(i), id); err != nil {
+				return err
+			}
+		}
+		w.batch, w.first, w.idents = nil, w.next, w.idents[:0]
 		extent := frame.Extent{Entry: first, Offset: uint64(n), Length: uint64(len(batch))}
 		if err := w.emit(ctx, newParcel(func(ctx context.Context, k *packer, p *parcel) error {
 			return k.into(ctx, p, frame.TypeEntries, []frame.Extent{extent}, batch, nil)

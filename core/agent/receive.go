@@ -5,11 +5,9 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/link"
 	"github.com/transferpy/transferpy/core/agent/relay"
-	"github.com/transferpy/transferpy/sdk"
 )
 
 // targetBudget bounds the frames that a target holds: those not yet passed on
@@ -23,11 +21,14 @@ type sink interface {
 	// means that the target has failed.
 	take(ctx context.Context, p relay.Packet) error
 	// missing waits for all that was taken and returns what the target still
-	// lacks; an error if what it has is not what the source sent.
+	// lacks, in ascending order and not much more than maxNeed of it; an error
+	// if what it has is not what the source sent.
 	missing(ctx context.Context) ([]frame.NeedRange, error)
 	// verify makes sure, by the level asked for, that what was written is
-	// what the source read.
-	verify(ctx context.Context) error
+	// what the source read. It returns the files of which that is not so and
+	// which the source may send again; then it is called once more, and looks
+	// at these only. An error is for all else.
+	verify(ctx context.Context) ([]suspect, error)
 	// close ends everything that the sink started.
 	close()
 }
@@ -52,10 +53,10 @@ func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) erro
 		ring.Close(t.arrivals.run(ctx, in, ring, budget))
 		t.job.group.Go(func() { t.arrivals.answer(t.job.ctx) })
 	})
-	err := t.work(ctx, local)
+	err := t.work(t.local, local)
 	local.Leave()
 	if err != nil {
-		err = t.fail(because(ctx, err)) // the source is to know now, not when the others are served
+		err = t.fail(because(t.local, err)) // the source is to know now, not when the others are served
 	}
 	wg.Wait()
 	return err
@@ -112,16 +113,5 @@ func (t *target) work(ctx context.Context, tap *relay.Tap) error {
 			return err
 		}
 	}
-	need, err := s.missing(ctx)
-	if err != nil {
-		return err
-	}
-	more := len(need) > maxNeed
-	t.say(note{Type: noteNeed, Pass: 1, Need: need[:min(len(need), maxNeed)], More: more})
-	if len(need) > 0 {
-		return &sdk.Error{Kind: sdk.KindIntegrity, Host: t.member.Host, Message: "a part of the data did not arrive", Hint: "run the transfer again"}
-	}
-	t.meter.enter(control.PhaseReadDone)
-	t.meter.enter(control.PhaseVerifying)
-	return s.verify(ctx)
+	return t.complete(ctx, s)
 }

@@ -14,9 +14,12 @@ import (
 func isEnd(err error) bool { return errors.Is(err, io.EOF) }
 
 // newChecker checks the source's signatures on pass 1.
-func (t *target) newChecker() *frame.Checker {
+func (t *target) newChecker() *frame.Checker { return t.passChecker(1) }
+
+// passChecker checks the source's signatures on a pass.
+func (t *target) passChecker(pass uint32) *frame.Checker {
 	return &frame.Checker{
-		Scope: frame.Scope{Transfer: t.job.cfg.Transfer, Pass: 1},
+		Scope: frame.Scope{Transfer: t.job.cfg.Transfer, Pass: pass},
 		Hash:  frameHash,
 		Key:   t.chain.plan.Members[0].SigningKey,
 	}

@@ -23,11 +23,14 @@ type sender struct {
 	out     *outgoing
 	sealer  frame.Sealer
 	limit   int // bytes of a segment
+	frames  int // and frames of it
 	digests bool
 	spool   *manifest.Spool
 	meter   *meter
-	stream  *streamReader // nil for a tree
-	tune    *tuner
+	stream  *streamReader   // nil for a tree
+	tune    *tuner          // nil where there is nothing to choose
+	nodes   *manifest.Nodes // of pieces, to be kept; nil: none are
+	ended   *frame.PassEnd  // the end of pass 1: set by it, and what later passes end with
 
 	opened time.Time // the first frame of the open segment
 	sums   []byte    // digests of files that are not sent yet
@@ -121,6 +124,9 @@ func (s *sender) take(ctx context.Context, p *parcel) error {
 		for _, n := range p.nodes {
 			p.large.tree.Add(n.index, n.node, n.length)
 		}
+		if err := s.keep(p); err != nil {
+			return err
+		}
 		if !p.last {
 			return nil
 		}
@@ -140,6 +146,25 @@ func (s *sender) take(ctx context.Context, p *parcel) error {
 	return nil
 }
 
+// keep keeps the nodes of a large file's pieces, where there are several.
+func (s *sender) keep(p *parcel) error {
+	if s.nodes == nil || digest.Pieces(p.large.entry.Size) < 2 {
+		return nil
+	}
+	if !p.large.kept {
+		p.large.kept = true
+		if err := s.nodes.Reserve(p.large.number, digest.Pieces(p.large.entry.Size)); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.nodes {
+		if err := s.nodes.Set(p.large.number, n.index, n.node.Value()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // frame sends one frame that counts in the segment, and takes over the hold
 // on it.
 func (s *sender) frame(ctx context.Context, p relay.Packet, sum frame.Digest) error {
@@ -151,7 +176,7 @@ func (s *sender) frame(ctx context.Context, p relay.Packet, sum frame.Digest) er
 		return err
 	}
 	s.tune.look(time.Now(), s.out.conn.Held)
-	if s.sealer.Bytes() >= s.limit || s.sealer.Frames() >= frame.MaxSegmentFrames-2 || time.Since(s.opened) >= segmentAge {
+	if s.sealer.Bytes() >= s.limit || s.sealer.Frames() >= s.frames || time.Since(s.opened) >= segmentAge {
 		return s.seal(ctx)
 	}
 	return nil
@@ -171,8 +196,10 @@ func (s *sender) seal(ctx context.Context) error {
 
 // digest books a file's digest, to be sent with others.
 func (s *sender) digest(ctx context.Context, d frame.FileDigest) error {
-	if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
-		return err
+	if s.sealer.Scope.Pass == 1 {
+		if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
+			return err
+		}
 	}
 	s.sums = frame.AppendFileDigest(s.sums, d)
 	if len(s.sums) < 1<<18 {
@@ -217,13 +244,15 @@ func (s *sender) end(ctx context.Context) error {
 	if err := s.flushDigests(ctx); err != nil {
 		return err
 	}
-	root, err := s.spool.Root(ctx)
-	if err != nil {
-		return err
+	if s.ended == nil {
+		root, err := s.spool.Root(ctx)
+		if err != nil {
+			return err
+		}
+		s.meter.set(func(m *meter) { m.root = digest.Sum(root).String() })
+		s.ended = &frame.PassEnd{Entries: s.spool.Len(), Files: s.files, Bytes: s.bytes, Root: root}
 	}
-	s.meter.set(func(m *meter) { m.root = digest.Sum(root).String() })
-	end := frame.PassEnd{Entries: s.spool.Len(), Files: s.files, Bytes: s.bytes, Root: root}
-	if err := s.plain(ctx, frame.TypePassEnd, end.Append(nil)); err != nil {
+	if err := s.plain(ctx, frame.TypePassEnd, s.ended.Append(nil)); err != nil {
 		return err
 	}
 	return s.seal(ctx)

@@ -88,6 +88,7 @@ func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *man
 	if s.files.proof == proveNow {
 		t.meter.warn(control.Warning{What: "the read-back came from memory: " + name + " keeps its files nowhere else", Count: 1, Example: t.member.Destination.Dir})
 	}
+	t.job.reached(pointOpened, s)
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	for range workers() {
 		s.group.Go(s.worker)
@@ -208,14 +209,19 @@ func (s *treeSink) digests(f *frame.Frame) error {
 		return s.t.broken(err.Error())
 	}
 	for _, d := range list {
-		if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
-			return err
-		}
-		if err := s.files.told(d, func() sdk.Raw { return s.pathOf(d.Entry) }); err != nil {
+		if err := s.book(d); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// book books one of them.
+func (s *treeSink) book(d frame.FileDigest) error {
+	if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
+		return err
+	}
+	return s.files.told(d, func() sdk.Raw { return s.pathOf(d.Entry) })
 }
 
 // pathOf is the path of an entry, for messages; empty if it cannot be found.
@@ -316,13 +322,11 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
 	}
+	s.t.job.reached(pointPassed, s)
 	if s.end == nil || s.end.Entries != s.spool.Len() {
 		return nil, s.t.broken("the pass ended with another number of entries than it began")
 	}
-	if s.files.damaged != "" {
-		return nil, differs(s.files.damaged, "")
-	}
-	return s.files.missing(), nil
+	return s.files.missing(maxNeed + 1), nil
 }
 
 func (s *treeSink) close() {

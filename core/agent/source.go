@@ -11,7 +11,6 @@ import (
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/link"
-	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/core/agent/relay"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -30,10 +29,12 @@ type source struct {
 	meter *meter
 	begun <-chan struct{} // closed when the mode's Begin has ended
 
-	life *life
+	life  *life
+	pacer *pacer // of all that is sent; nil: it is not limited
 
 	mu      sync.Mutex
 	peers   []*peer       // one for each target, in the order of the chain
+	shut    bool          // the source is released: no need-list is served any more
 	changed chan struct{} // something about a peer has
 }
 
@@ -41,7 +42,10 @@ func newSource(j *Job, c *chain) *source {
 	s := &source{job: j, chain: c, meter: newMeter(c.plan.Members[0].Name, j.cfg.Changed),
 		begun: j.begun, changed: make(chan struct{}, 1)}
 	for _, m := range c.plan.Members[1:] {
-		s.peers = append(s.peers, &peer{member: m})
+		s.peers = append(s.peers, newPeer(m))
+	}
+	if limit := c.plan.Settings.LimitRate; limit > 0 {
+		s.pacer = newPacer(limit)
 	}
 	return s
 }
@@ -64,24 +68,35 @@ func (s *source) run(ctx context.Context) error {
 	s.job.flow() // before it is told: new notes repeat it
 	s.broadcast(note{Type: noteBegin})
 	s.meter.enter(control.PhaseMoving)
-	if err := s.pass(ctx, data); err != nil {
-		return s.fail(err)
-	}
-	s.meter.sending.Start() // what it sent is still under way
-	err = s.await(ctx, 0, func(p *peer) bool { return p.needed || p.err != nil })
-	s.meter.sending.Stop()
-	if err != nil {
+	if err := s.readAndServe(ctx, data); err != nil {
 		return s.fail(err)
 	}
 	s.meter.enter(control.PhaseReadDone)
 	s.job.released()
 	s.broadcast(note{Type: noteSourceDone})
-	if err := s.await(ctx, 0, func(p *peer) bool { return p.phase == control.PhaseVerified || p.err != nil }); err != nil {
+	if err := s.await(ctx, 0, (*peer).settled); err != nil {
 		return s.fail(err)
 	}
 	s.meter.enter(control.PhaseVerified)
 	s.wakeAll()
 	return nil
+}
+
+// readAndServe sends pass 1 and serves need-lists until the source is
+// released.
+func (s *source) readAndServe(ctx context.Context, data *link.Conn) error {
+	read, err := s.openReading(ctx)
+	if err != nil {
+		return err
+	}
+	defer read.close()
+	if err := s.pass(ctx, data, read); err != nil {
+		return err
+	}
+	if err := read.flush(); err != nil {
+		return err
+	}
+	return s.repair(ctx, read)
 }
 
 // awaitBegin waits until data may flow.
@@ -99,33 +114,49 @@ func (s *source) awaitBegin(ctx context.Context) error {
 }
 
 // pass reads the source once and sends it down the chain.
-func (s *source) pass(ctx context.Context, data *link.Conn) error {
-	spool, err := manifest.Create(s.job.cfg.StateDir, manifest.Header{Transfer: s.job.cfg.Transfer, DigestRule: s.chain.rule()})
-	if err != nil {
-		return err
-	}
-	defer spool.Close()
+func (s *source) pass(ctx context.Context, data *link.Conn, read *reading) error {
 	comp, err := newCompressor(s.chain.plan.Settings)
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	in, err := s.open(ctx, spool)
-	if err != nil {
-		return err
-	}
-	defer in.close()
-	order, work := make(chan *parcel, maxParcels), make(chan *parcel, maxParcels)
-	budget := relay.NewBudget(sourceBudget)
+	k := s.newPacker(sourceBudget, comp)
+	send := s.newSender(s.newOutgoing(data), read)
+	send.tune = newTuner(comp, s.meter, s.stepped)
+	err = s.pump(ctx, pump{k, maxParcels, workers()}, func(ctx context.Context, emit func(context.Context, *parcel) error) error {
+		return s.meter.reading(func(emit func(context.Context, *parcel) error) error { return read.in.read(ctx, emit) }, emit)
+	}, func(ctx context.Context, order <-chan *parcel) error { return s.drive(ctx, send, order) })
+	read.end = send.ended
+	return err
+}
+
+// newPacker makes the packer of one pass, with so much memory.
+func (s *source) newPacker(size int64, comp *compressor) *packer {
+	budget := relay.NewBudget(size)
 	budget.Waiting = &s.meter.full
 	k := newPacker(budget, comp, s.chain.digests())
 	k.reading = &s.meter.disk
 	k.alter = s.job.bad.content
-	for range workers() {
+	return k
+}
+
+// pump is what moves one pass from reading to sending.
+type pump struct {
+	k       *packer
+	parcels int // under way at most
+	workers int
+}
+
+// pump runs one pass: read emits the parcels, workers fill them, drive sends
+// them.
+func (s *source) pump(ctx context.Context, u pump, read func(context.Context, func(context.Context, *parcel) error) error,
+	drive func(context.Context, <-chan *parcel) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	order, work := make(chan *parcel, u.parcels), make(chan *parcel, u.parcels)
+	for range u.workers {
 		group.Go(func() error {
 			for p := range work {
 				s.meter.busy.Start()
-				p.err = p.fill(ctx, k, p)
+				p.err = p.fill(ctx, u.k, p)
 				s.meter.busy.Stop()
 				close(p.done)
 			}
@@ -135,13 +166,10 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 	group.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return s.meter.reading(func(emit func(context.Context, *parcel) error) error { return in.read(ctx, emit) },
-			func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
+		return read(ctx, func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
 	})
-	send := s.newSender(s.newOutgoing(data), spool, in)
-	send.tune = newTuner(comp, s.meter, s.stepped)
-	group.Go(func() error { return s.drive(ctx, send, order) })
-	err = group.Wait()
+	group.Go(func() error { return drive(ctx, order) })
+	err := group.Wait()
 	drain(order)
 	return err
 }
@@ -149,17 +177,7 @@ func (s *source) pass(ctx context.Context, data *link.Conn) error {
 // drive sends the pass, and if it fails says why as its last word.
 func (s *source) drive(ctx context.Context, send *sender, order <-chan *parcel) error {
 	defer send.out.close()
-	err := s.job.guard(ctx, send.out, func() error {
-		if err := send.out.open(ctx); err != nil {
-			return err
-		}
-		if err := send.send(ctx, order); err != nil {
-			return err
-		}
-		s.meter.sending.Start() // for the last acknowledgements
-		defer s.meter.sending.Stop()
-		return send.out.finish(ctx)
-	})
+	err := s.deliverPass(ctx, send, order)
 	if err != nil {
 		err = because(ctx, err)
 		send.out.farewell()
@@ -173,12 +191,31 @@ func (s *source) stepped(rung int, l codec.Load) {
 	s.job.cfg.Log.Info("another codec", "rung", rung, "held", l.Held, "starved", l.Starved, "coding", l.Coding, "idle", l.Idle)
 }
 
-// newOutgoing is the first hop of the chain, at the rate that is allowed.
+// deliverPass sends all parcels of a pass and waits until they have arrived.
+func (s *source) deliverPass(ctx context.Context, send *sender, order <-chan *parcel) error {
+	return s.job.guard(ctx, send.out, func() error {
+		if err := send.out.open(ctx); err != nil {
+			return err
+		}
+		if err := send.send(ctx, order); err != nil {
+			return err
+		}
+		s.meter.sending.Start() // for the last acknowledgements
+		defer s.meter.sending.Stop()
+		return send.out.finish(ctx)
+	})
+}
+
+// newOutgoing is the first hop of the chain.
 func (s *source) newOutgoing(data *link.Conn) *outgoing {
-	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
+	return s.paced(s.job.newOutgoing(data, s.chain, 0, s.meter))
+}
+
+// paced books what goes out, and holds it to the rate that is allowed to all
+// of the source's connections together.
+func (s *source) paced(o *outgoing) *outgoing {
 	o.sent = func(n int) { s.meter.wire.Add(int64(n)) }
-	if limit := s.chain.plan.Settings.LimitRate; limit > 0 {
-		p := newPacer(limit)
+	if p := s.pacer; p != nil {
 		o.chunk = p.step()
 		o.pace = func(ctx context.Context, n int) error {
 			s.meter.paced.Start()
@@ -217,9 +254,10 @@ func drain(order <-chan *parcel) {
 	}
 }
 
-func (s *source) newSender(out *outgoing, spool *manifest.Spool, in *input) *sender {
+func (s *source) newSender(out *outgoing, read *reading) *sender {
 	send := &sender{
-		out: out, limit: frame.SegmentBytes, digests: s.chain.digests(), spool: spool, meter: s.meter, stream: in.stream,
+		out: out, limit: frame.SegmentBytes, frames: frame.MaxSegmentFrames - 2, digests: s.chain.digests(),
+		spool: read.spool, nodes: read.nodes, meter: s.meter, stream: read.in.stream,
 		sealer: frame.Sealer{Scope: frame.Scope{Transfer: s.job.cfg.Transfer, Pass: 1}, Hash: frameHash, Sign: s.job.cfg.Identity.Sign},
 	}
 	if s.chain.stream() {

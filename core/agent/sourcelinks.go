@@ -60,7 +60,7 @@ func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 			case noteReady:
 				s.set(func() { p.ready = true })
 			case noteNeed:
-				s.set(func() { s.need(p, n) })
+				s.need(p, n)
 			case noteVerified:
 				s.set(func() { p.phase = control.PhaseVerified })
 			case noteFailed:

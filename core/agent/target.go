@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,9 +27,14 @@ type target struct {
 	incoming chan *link.Conn // proven connections, handed over by the acceptor
 	arrivals *arrivals       // the data
 	renewed  chan *link.Conn // notes made anew by the source
+	repairs  chan *link.Conn // links of repair passes, by the source
 	began    chan struct{}   // closed by the source's begin note
 	once     sync.Once
 	life     *life
+	local    context.Context         // of its own work: what it passes on goes on without
+	giveUp   context.CancelCauseFunc // ends that
+	round    uint32                  // the number of its last need-list
+	pass     uint32                  // the last repair pass that it took
 
 	mu      sync.Mutex
 	staging *staging.Staging
@@ -39,7 +45,7 @@ type target struct {
 func newTarget(j *Job, c *chain, index int) *target {
 	m := c.plan.Members[index]
 	t := &target{job: j, chain: c, member: m, index: index, meter: newMeter(m.Name, j.cfg.Changed),
-		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), began: make(chan struct{})}
+		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), repairs: make(chan *link.Conn, 1), began: make(chan struct{})}
 	t.arrivals = newArrivals(m, c.plan.Members[index-1], t.patience(), t.meter)
 	return t
 }
@@ -81,6 +87,8 @@ func (t *target) run(ctx context.Context) error {
 	t.life = newLife(ctx)
 	defer t.life.end()
 	ctx = t.life.ctx
+	t.local, t.giveUp = context.WithCancelCause(ctx)
+	defer t.giveUp(errEnded)
 	if err := t.stage(); err != nil {
 		t.introduce(ctx)
 		return t.fail(err)
@@ -128,6 +136,9 @@ func (t *target) sourceFailed(e *sdk.Error) error {
 func (t *target) say(n note) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n.Type == noteNeed { // only the last one matters
+		t.said = slices.DeleteFunc(t.said, func(old note) bool { return old.Type == noteNeed })
+	}
 	t.said = append(t.said, n)
 	if t.notes != nil {
 		_ = t.notes.WriteMessage(n) // a lost link is seen by its reader

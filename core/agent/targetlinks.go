@@ -121,6 +121,8 @@ func (t *target) route(ctx context.Context) {
 			switch conn.Hello.Purpose {
 			case link.PurposeData:
 				t.arrivals.replace(conn)
+			case link.PurposeRepair:
+				replace(t.repairs, conn)
 			case link.PurposeNotes:
 				select {
 				case t.renewed <- conn:
@@ -152,6 +154,8 @@ func (t *target) listen(ctx context.Context, conn *link.Conn) {
 				t.job.cfg.Changed()
 			case noteFailed:
 				t.life.cancel(t.sourceFailed(n.Error))
+			case noteRefused:
+				t.giveUp(t.sourceFailed(n.Error))
 			}
 		})
 		if conn, err = t.awaitNotes(ctx, err); err != nil {

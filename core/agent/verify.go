@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -18,21 +19,27 @@ import (
 
 // verify proves the tree: to the disk, back from the disk (if asked for), the
 // root over what is there, then the attributes and a look at them.
-func (s *treeSink) verify(ctx context.Context) error {
+func (s *treeSink) verify(ctx context.Context) ([]suspect, error) {
 	if err := s.disk.CopyApart(ctx, s.spool); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.sync(); err != nil {
-		return err
+		return nil, err
 	}
+	s.t.job.reached(pointSynced, s)
 	if s.t.chain.plan.Settings.Verify == control.VerifyReadBack && !s.files.allProven(s.disk) {
 		if err := s.readBack(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, x := range s.files.suspects {
-		return differs(x.path, fmt.Sprintf("file %d", x.number))
+	if found := s.files.found(); len(found) > 0 {
+		return found, nil
 	}
+	return nil, s.conclude(ctx)
+}
+
+// conclude proves the whole, and gives all entries their attributes.
+func (s *treeSink) conclude(ctx context.Context) error {
 	root, err := s.spool.Root(ctx)
 	if err != nil {
 		return err
@@ -74,6 +81,7 @@ type check struct {
 	mu   sync.Mutex
 	tree *digest.Tree
 	left uint64
+	bad  bool // it is too short
 }
 
 // piecesAtOnce is how many pieces of a large file one worker reads back in
@@ -163,12 +171,15 @@ func (s *treeSink) checkSpan(sp span, buf []byte) error {
 	for p := sp.from; p < sp.to; p++ {
 		off := int64(p) * digest.PieceSize
 		b := buf[:min(digest.PieceSize, c.entry.Size-off)]
-		if err := f.read(b, off); err != nil {
+		err := f.read(b, off)
+		short := errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !short {
 			return cannotReadBack(c.entry.Path, err)
 		}
 		node := s.digest(p, b)
 		s.t.meter.checked.Add(int64(len(b)))
 		c.mu.Lock()
+		c.bad = c.bad || short
 		c.tree.Add(p, node, len(b))
 		c.left--
 		c.mu.Unlock()
@@ -204,8 +215,9 @@ func (s *treeSink) concluded(c *check) error {
 	if err != nil {
 		return err
 	}
-	if sum != c.want.Sum {
-		return differs(c.entry.Path, "")
+	same := !c.bad && sum == c.want.Sum
+	if err := s.files.concluded(c.number, &c.entry, same); err != nil || !same {
+		return err
 	}
 	return s.spool.SetDigest(c.number, manifest.Digest{Size: c.entry.Size, Sum: sum, State: manifest.DigestOK})
 }

@@ -49,6 +49,11 @@ const (
 	TypeSegmentEnd Type = 7 // the signature over the frames since the last one
 	TypeHeartbeat  Type = 8 // the peer lives; carries nothing
 	TypeAck        Type = 9 // against the stream: so many frames of the pass have arrived, see Ack
+
+	// TypePieces tells the nodes of an entry's pieces, in a repair pass, so
+	// that a target can tell which of them is bad; see Pieces. It counts in
+	// segments.
+	TypePieces Type = 10
 )
 
 // Header is a frame's header.
@@ -145,7 +150,7 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	h := Header{Type: Type(b[1]), Codec: b[2], Pass: binary.BigEndian.Uint32(b[4:]),
 		Extents: int(extents), Sent: int(sent), Decoded: int(decoded)}
-	if h.Type < TypeEntries || h.Type > TypeAck {
+	if h.Type < TypeEntries || h.Type > TypePieces {
 		return Header{}, fmt.Errorf("frame: unknown type %d", h.Type)
 	}
 	return h, nil

@@ -149,6 +149,9 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = FileDigests(fr.Payload())
 		_, _ = ParsePassEnd(fr.Payload())
+		if p, err := ParsePieces(fr.Payload()); err == nil && !bytes.Equal(p.Append(nil), fr.Payload()) {
+			t.Fatal("pieces encode to other bytes than they were decoded from")
+		}
 		_, _, _, _ = splitSegmentEnd(fr)
 	})
 }

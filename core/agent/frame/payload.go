@@ -38,6 +38,42 @@ func FileDigests(p []byte) ([]FileDigest, error) {
 	return out, nil
 }
 
+// Pieces are the nodes (BLAKE3 chaining values) of a run of an entry's pieces,
+// as the source read them.
+type Pieces struct {
+	Entry uint64
+	First uint64 // index of the first
+	Nodes [][32]byte
+}
+
+const piecesHead = 2 * 8
+
+// MaxPieces is how many nodes one TypePieces frame carries.
+const MaxPieces = 16384
+
+// Append appends the payload of a TypePieces frame.
+func (p Pieces) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, p.Entry)
+	b = binary.BigEndian.AppendUint64(b, p.First)
+	for _, n := range p.Nodes {
+		b = append(b, n[:]...)
+	}
+	return b
+}
+
+// ParsePieces parses the payload of a TypePieces frame.
+func ParsePieces(b []byte) (Pieces, error) {
+	n := (len(b) - piecesHead) / 32
+	if len(b) != piecesHead+n*32 || n < 1 || n > MaxPieces {
+		return Pieces{}, fmt.Errorf("frame: nodes of %d bytes", len(b))
+	}
+	p := Pieces{Entry: binary.BigEndian.Uint64(b), First: binary.BigEndian.Uint64(b[8:]), Nodes: make([][32]byte, n)}
+	for i := range p.Nodes {
+		copy(p.Nodes[i][:], b[piecesHead+i*32:])
+	}
+	return p, nil
+}
+
 // PassEnd is the explicit end of a pass. A stream without it is cut.
 type PassEnd struct {
 	Entries uint64
@@ -88,7 +124,8 @@ func ParseAck(p []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(p), nil
 }
 
-// NeedRange is a run of pieces of one entry that a target lacks.
+// NeedRange is a run of pieces of one entry that a target lacks. A run of none
+// asks for the entry's digest alone.
 type NeedRange struct {
 	Entry uint64 `json:"entry"`
 	Piece uint64 `json:"piece"` // the first

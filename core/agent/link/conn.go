@@ -21,6 +21,9 @@ const (
 	PurposeNotes Purpose = "notes" // small messages between the source and one target
 	PurposeData  Purpose = "data"  // frames, from a member to the next of the chain
 	PurposeProof Purpose = "proof" // nothing: it shows that the way is open, should it be needed
+	// PurposeRepair carries frames of a later pass, from the source straight
+	// to the target that has asked for them.
+	PurposeRepair Purpose = "repair"
 )
 
 // Times of a link. Both ends send something every Beat; an end that hears
@@ -47,6 +50,10 @@ type Hello struct {
 	// Plain asks for a token with which an unencrypted connection may be
 	// opened; what it carries is guarded by the segments' signatures.
 	Plain bool `json:"plain,omitempty"`
+	// Pass is, for PurposeRepair, the number of the pass, and Round that of
+	// the need-list that it answers.
+	Pass  uint32 `json:"pass,omitempty"`
+	Round uint32 `json:"round,omitempty"`
 }
 
 // welcome answers a Hello.
@@ -71,7 +78,7 @@ type Conn struct {
 
 // newConn makes a Conn of a proven connection; below is what TLS lies on.
 func newConn(conn net.Conn, below *bulk, h Hello, address string) *Conn {
-	if below != nil && h.Purpose == PurposeData {
+	if below != nil && (h.Purpose == PurposeData || h.Purpose == PurposeRepair) {
 		below.large()
 	}
 	return &Conn{Conn: conn, Hello: h, Address: address, below: below}

@@ -29,18 +29,38 @@ func (s *Spool) Each(ctx context.Context, fn func(n uint64, e Entry, d Digest) e
 	})
 }
 
+// Records calls fn for the encoded records from entry from on, in walk order.
+// Their memory is reused. It stops as Each does.
+func (s *Spool) Records(ctx context.Context, from uint64, fn func(n uint64, record []byte) error) error {
+	return s.eachFrom(ctx, from, fn)
+}
+
 // each hands out encoded records, whose memory is reused.
 func (s *Spool) each(ctx context.Context, fn func(n uint64, record []byte) error) error {
+	return s.eachFrom(ctx, 0, fn)
+}
+
+func (s *Spool) eachFrom(ctx context.Context, from uint64, fn func(n uint64, record []byte) error) error {
 	count := s.Len()
+	if from >= count {
+		return nil
+	}
+	at := s.start
+	if from > 0 {
+		var err error
+		if at, err = s.end(from - 1); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	err := s.flush()
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(s.entries, s.start, math.MaxInt64-s.start), 64<<10)
+	r := bufio.NewReaderSize(io.NewSectionReader(s.entries, at, math.MaxInt64-at), 64<<10)
 	var record []byte
-	for n := uint64(0); n < count; n++ {
+	for n := from; n < count; n++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -15,7 +15,11 @@ import (
 
 // bears reports whether an entry has a digest record of its own in a root and
 // in an export.
-func bears(e *Entry) bool { return e.Type == sdk.FileRegular && e.HardLink == 0 }
+func bears(e *Entry) bool { return HasContent(e) }
+
+// HasContent reports whether an entry is a regular file that brings bytes of
+// its own, if only none: no further name of another.
+func HasContent(e *Entry) bool { return e.Type == sdk.FileRegular && e.HardLink == 0 }
 
 // Export writes the manifest to w in the form that Import reads: for each
 // entry in walk order what Root digests of it, the encoded record and, where

@@ -289,6 +289,10 @@ func (s *Spool) flushAll() error {
 	return errors.Join(err, s.index.flush(), s.digests.flush(), s.idents.flush())
 }
 
+// Flush writes all that is only in memory, so that another Open of the same
+// spool sees it.
+func (s *Spool) Flush() error { return s.flushAll() }
+
 // Close writes all that is only in memory and closes the files.
 func (s *Spool) Close() error {
 	return errors.Join(s.flushAll(), s.abandon())

@@ -14,8 +14,13 @@ import (
 // bytes of f, in order and without gaps. Where the file system knows no
 // holes, all is one run of data. It moves f's offset.
 func Extents(f *os.File, size int64, fn func(off, length int64, hole bool) error) error {
+	return ExtentsIn(f, 0, size, fn)
+}
+
+// ExtentsIn is Extents for the bytes from from to size.
+func ExtentsIn(f *os.File, from, size int64, fn func(off, length int64, hole bool) error) error {
 	seek := func(off int64, whence int) (int64, error) { return unix.Seek(int(f.Fd()), off, whence) }
-	for off := int64(0); off < size; {
+	for off := from; off < size; {
 		data, err := seek(off, unix.SEEK_DATA)
 		switch {
 		case errors.Is(err, unix.ENXIO):

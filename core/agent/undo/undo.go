@@ -172,6 +172,17 @@ func (l *Log) Run(ctx context.Context, due func(Record) bool, do func(context.Co
 // Pending is the number of records that are not done.
 func (l *Log) Pending() int { return len(l.pending()) }
 
+// Due is the number of records that are not done and due at that moment.
+func (l *Log) Due(when sdk.When) int {
+	n := 0
+	for _, e := range l.pending() {
+		if e.When == when {
+			n++
+		}
+	}
+	return n
+}
+
 // Status lists all records with what became of them, the newest last.
 func (l *Log) Status() []control.UndoStatus {
 	l.mu.Lock()

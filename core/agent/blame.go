@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/digest"
+	"github.com/transferpy/transferpy/core/agent/manifest"
+	"github.com/transferpy/transferpy/core/agent/tree"
+	"github.com/transferpy/transferpy/sdk"
+)
+
+// blame remembers what was not right when it was read back, since each piece,
+// and each file, is asked for only once more. Safe for concurrent use.
+type blame struct {
+	mu      sync.Mutex
+	places  map[place]bool
+	files   map[uint64]bool
+	example sdk.Raw
+}
+
+// place is a piece of a file, or wholeFile.
+type place struct{ entry, piece uint64 }
+
+const wholeFile = 1<<64 - 1
+
+// add blames a place. The second time it is the file's failure, and so is it
+// when there are so many that the disk is not worth more questions.
+func (b *blame) add(entry, piece uint64, path sdk.Raw) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at := (place{entry, piece}); b.places[at] || len(b.places) >= maxSuspects {
+		return differs(path, "")
+	} else if b.places == nil {
+		b.places, b.files, b.example = map[place]bool{at: true}, map[uint64]bool{entry: true}, path
+	} else {
+		b.places[at], b.files[entry] = true, true
+	}
+	return nil
+}
+
+// warnings tells of what was repaired.
+func (b *blame) warnings() []control.Warning {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.files) == 0 {
+		return nil
+	}
+	return []control.Warning{{What: "files differed when they were read back, and were sent again: check the disk and the memory of this host",
+		Count: int64(len(b.files)), Example: b.example}}
+}
+
+// reopen makes pieces of a file that is complete missing again: what lies in
+// their place is thrown away, so that holes are holes again, and a frame that
+// brings them is written anew.
+func (s *files) reopen(number uint64, e manifest.Entry, pieces ...uint64) error {
+	if err := clearPieces(s.disk, &e, pieces); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.open[number]
+	if in == nil {
+		in = whole(number, e)
+		s.open[number] = in
+		s.meter.files.Add(-1)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, p := range pieces {
+		if bit := uint64(1) << (p % 64); in.have[p/64]&bit != 0 {
+			in.have[p/64] &^= bit
+			in.left++
+			s.meter.bytes.Add(-pieceLength(e.Size, p))
+		}
+	}
+	return nil
+}
+
+// whole is a file of which nothing is missing. Its digest is not taken while
+// pieces come again.
+func whole(number uint64, e manifest.Entry) *incoming {
+	n := digest.Pieces(e.Size)
+	in := &incoming{number: number, entry: e, have: make([]uint64, (n+63)/64)}
+	for p := range n {
+		in.have[p/64] |= 1 << (p % 64)
+	}
+	return in
+}
+
+func pieceLength(size int64, piece uint64) int64 {
+	return min(digest.PieceSize, size-int64(piece)*digest.PieceSize)
+}
+
+// clearPieces throws away what lies in the place of pieces.
+func clearPieces(disk *tree.Sink, e *manifest.Entry, pieces []uint64) (err error) {
+	f, err := disk.OpenWrite(e)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = cannotWrite(e.Path, cerr)
+		}
+	}()
+	if e.Size <= digest.PieceSize {
+		if err := f.Truncate(0); err != nil {
+			return cannotWrite(e.Path, err)
+		}
+		return nil
+	}
+	for _, p := range pieces {
+		off, length := int64(p)*digest.PieceSize, pieceLength(e.Size, p)
+		const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+		if unix.Fallocate(int(f.Fd()), punch, off, length) == nil {
+			continue
+		}
+		if _, err := f.WriteAt(zeroes[:length], off); err != nil { // the file system knows no holes
+			return cannotWrite(e.Path, err)
+		}
+	}
+	return nil
+}
