@@ -11,6 +11,9 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
+// phaseTakeOver is what comes before the phases of a resumed transfer.
+const phaseTakeOver = "take over"
+
 // Adjustments are what a resumed attempt does otherwise than its request
 // says; for this attempt alone, since the stored request stays as it is.
 type Adjustments struct {
@@ -57,19 +60,26 @@ func (r *run) takeOver(ctx context.Context) error {
 		}
 		state = r.journal.State()
 	}
-	names := memberNames(&req)
-	r.tellPublished(&req, names, state.Committed)
-	remaining, left := req, []string{}
-	remaining.Targets = nil
-	for i, name := range names {
-		if !slices.Contains(state.Committed, name) {
-			remaining.Targets, left = append(remaining.Targets, req.Targets[i]), append(left, name)
+	return r.adoptRest(req, state.Committed)
+}
+
+// adoptRest takes what is left of a request: the targets without a copy. It
+// says so of the others.
+func (r *run) adoptRest(req Request, committed []string) error {
+	rest, names := req, []string{}
+	rest.Targets = nil
+	for i, t := range req.Targets {
+		if name := memberName(i); !slices.Contains(committed, name) {
+			rest.Targets, names = append(rest.Targets, t), append(names, name)
+			continue
 		}
+		r.emit(Event{Type: EventPhase, Phase: phaseTakeOver, Host: t.Host,
+			Message: t.Host + ":" + t.Path.Display() + " has its copy from an earlier attempt and is left as it is"})
 	}
-	if len(left) == 0 {
+	if len(names) == 0 {
 		return allPublished(r.id)
 	}
-	r.adopt(remaining, left)
+	r.adopt(rest, names)
 	return nil
 }
 
@@ -105,7 +115,7 @@ func allPublished(id string) error {
 // settle brings the agents of an attempt whose process has died to their end.
 // They keep what they have, and what was committed is rolled forward.
 func (r *run) settle(ctx context.Context, state *journal.State, req Request) error {
-	r.emit(Event{Type: EventPhase, Phase: "take over", Message: "the agents of the attempt before are ended; they keep what they have"})
+	r.emit(Event{Type: EventPhase, Phase: phaseTakeOver, Message: "the agents of the attempt before are ended; they keep what they have"})
 	c := &cleaner{deps: r.deps, events: r.events, id: r.id, told: r.told, journal: r.journal}
 	if err := c.connect(ctx, state, &req); err != nil {
 		return err
@@ -127,16 +137,6 @@ func (r *run) settle(ctx context.Context, state *journal.State, req Request) err
 			Hint:    "look there; then `transferpy cleanup " + r.id + "`, and run the transfer again for the targets that have none"}
 	}
 	return r.journal.Add(journal.Record{Kept: &journal.Kept{Time: r.report.Began.UTC(), Members: c.without(&req)}})
-}
-
-// tellPublished says which targets are left as they are.
-func (r *run) tellPublished(req *Request, names, committed []string) {
-	for i, name := range names {
-		if slices.Contains(committed, name) {
-			t := req.Targets[i]
-			r.emit(Event{Type: EventAgent, Host: t.Host, Message: t.Path.Display() + " has its copy from an earlier attempt and is left as it is"})
-		}
-	}
 }
 
 // tellKept says of each host whether anything of the attempt before was found

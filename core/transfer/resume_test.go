@@ -93,7 +93,7 @@ func TestResume(t *testing.T) {
 	if got := b.phases["target-2"]; got != control.PhaseCommitted {
 		t.Errorf("target-2 is %s", got)
 	}
-	for _, want := range []string{"a: /srv/a has its copy", "b: goes on with what was kept", "src: nothing was kept there of what the source had read"} {
+	for _, want := range []string{"a:/srv/a has its copy", "b: goes on with what was kept", "src: nothing was kept there of what the source had read"} {
 		if !strings.Contains(tr.told(), want) {
 			t.Errorf("not told: %s\n%s", want, tr.told())
 		}
