@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/pagecache"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -38,12 +39,27 @@ func (r *contentReader) at(ctx context.Context, f *os.File, dev uint64, path sdk
 	if err := r.wait(ctx, len(b)); err != nil {
 		return err
 	}
-	if r.memory(f, dev) {
-		return readAt(f, path, b, off)
+	var cold []pagecache.Range
+	if !r.memory(f, dev) {
+		cold = pagecache.Cold(f, off, int64(len(b)))
 	}
-	cold := pagecache.Cold(f, off, int64(len(b)))
 	err := readAt(f, path, b, off)
 	pagecache.Drop(f, cold)
+	return err
+}
+
+// piece is at for the beginning of a large file's piece.
+func (r *contentReader) piece(ctx context.Context, l *largeFile, b []byte, index uint64) error {
+	off := int64(index) * digest.PieceSize
+	cold, known := l.ahead.take(index)
+	if !known {
+		return r.at(ctx, l.f, l.ident.Dev, l.entry.Path, b, off)
+	}
+	if err := r.wait(ctx, len(b)); err != nil {
+		return err
+	}
+	err := readAt(l.f, l.entry.Path, b, off)
+	pagecache.Drop(l.f, cold)
 	return err
 }
 
@@ -101,22 +117,35 @@ func (r *contentReader) stream(ctx context.Context, in io.Reader) io.Reader {
 // that only a file of which nothing was cached at the beginning is known to
 // leave nothing of use behind.
 type spared struct {
-	f    *os.File
-	off  int64
-	cold bool
+	f       *os.File
+	cold    bool
+	off     int64 // read
+	dropped int64 // dropped; whole pages
 }
 
 // sparedFile returns the stream of a file from its beginning.
 func sparedFile(f *os.File, size int64) *spared {
-	cold := pagecache.Cold(f, 0, min(size, 1<<20))
-	return &spared{f: f, cold: len(cold) == 1 && cold[0].Len == min(size, 1<<20)}
+	s := &spared{f: f, cold: true}
+	for off := int64(0); off < size && s.cold; off += pagecache.MaxRange {
+		n := min(size-off, pagecache.MaxRange)
+		cold := pagecache.Cold(f, off, n)
+		s.cold = len(cold) == 1 && cold[0].Len == n
+	}
+	return s
 }
+
+// dropStep is how much of a stream is dropped at once.
+const dropStep = 1 << 20
 
 func (s *spared) Read(p []byte) (int, error) {
 	n, err := s.f.Read(p)
-	if s.cold {
-		pagecache.Drop(s.f, []pagecache.Range{{Off: s.off, Len: int64(n)}})
-	}
 	s.off += int64(n)
+	if behind := s.off - s.dropped; s.cold && (behind >= dropStep || err != nil && behind > 0) {
+		if err == nil {
+			behind -= behind % dropStep
+		}
+		pagecache.Drop(s.f, []pagecache.Range{{Off: s.dropped, Len: behind}})
+		s.dropped += behind
+	}
 	return n, err
 }

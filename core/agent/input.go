@@ -20,7 +20,7 @@ type input struct {
 func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error) {
 	stage := s.chain.plan.Read
 	if s.chain.stream() {
-		r, err := openStream(ctx, stage, s.job.cfg.StateDir, s.meter)
+		r, err := openStream(ctx, stage, s.job.cfg.StateDir, s.meter, s.reads)
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +32,7 @@ func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{src: src, spool: spool, meter: s.meter}
+	w := &walker{src: src, spool: spool, meter: s.meter, reads: s.reads}
 	return &input{src: src, close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
 		w.emit = emit
 		err := w.walk(ctx)

@@ -60,12 +60,13 @@ type packer struct {
 	comp    *compressor
 	digests bool // digests of files are wanted
 	pass    uint32
+	reads   *contentReader
 	reading *stopwatch.Watch
 	alter   func(content []byte) // see badMemory
 }
 
 func newPacker(budget *relay.Budget, c *compressor, digests bool) *packer {
-	return &packer{budget: budget, comp: c, digests: digests, pass: 1}
+	return &packer{budget: budget, comp: c, digests: digests, pass: 1, reads: newContentReader(0)}
 }
 
 // raw borrows memory for what goes into one frame, a piece at most, until

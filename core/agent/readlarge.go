@@ -5,6 +5,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
+	"github.com/transferpy/transferpy/core/agent/pagecache"
 	"github.com/transferpy/transferpy/core/agent/tree"
 )
 
@@ -25,12 +26,19 @@ func (w *walker) large(ctx context.Context, f file) error {
 		fd.Close()
 		return changed(f.entry.Path, "between listing and reading")
 	}
-	l := &largeFile{file: f, f: fd, tree: digest.NewTree()}
+	l := &largeFile{file: f, f: fd, tree: digest.NewTree(), ahead: &lookahead{}}
+	spare := !w.reads.memory(fd, now.Dev)
+	if spare {
+		pagecache.OwnReadahead(fd)
+	}
 	pieces := digest.Pieces(f.entry.Size)
 	next := uint64(0) // the first piece that is not emitted
 	var data []extent // data extents from piece next on
 	upTo := func(end uint64) error {
 		for next < end {
+			if len(data) > 0 && spare {
+				l.ahead.ask(fd, f.entry.Size, next, end)
+			}
 			n, p := w.nextParcel(l, next, end, &data)
 			next += n
 			p.large, p.last = l, next == pieces
@@ -96,7 +104,7 @@ func (w *walker) nextParcel(l *largeFile, at, end uint64, data *[]extent) (uint6
 // readPiece reads one piece without holes.
 func readPiece(ctx context.Context, k *packer, p *parcel, l *largeFile, index uint64, length int) error {
 	s, node, err := k.piece(ctx, l.number, index, length, func(b []byte) error {
-		return readAt(l.f, l.entry.Path, b, int64(index)*digest.PieceSize)
+		return k.reads.piece(ctx, l, b, index)
 	})
 	if err != nil {
 		return err
@@ -113,7 +121,7 @@ func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index u
 	whole := raw[:length]
 	from := int64(index) * digest.PieceSize
 	k.reading.Start()
-	err := readAt(l.f, l.entry.Path, whole, from)
+	err := k.reads.piece(ctx, l, whole, index)
 	k.reading.Stop()
 	if err != nil {
 		return err

@@ -30,13 +30,13 @@ type streamReader struct {
 }
 
 // openStream starts the command or opens the file of a read stage.
-func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter) (*streamReader, error) {
+func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter, reads *contentReader) (*streamReader, error) {
 	if stage.Command != nil {
 		p, err := process.StartSource(ctx, *stage.Command, stateDir)
 		if err != nil {
 			return nil, err
 		}
-		return &streamReader{in: p.Stdout(), end: p.Wait, stop: p.Stop, meter: m, tree: digest.NewTree()}, nil
+		return &streamReader{in: reads.stream(ctx, p.Stdout()), end: p.Wait, stop: p.Stop, meter: m, tree: digest.NewTree()}, nil
 	}
 	if stage.Builtin != sdk.BuiltinFile {
 		return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: "this agent cannot read by " + stage.Builtin}
@@ -51,7 +51,7 @@ func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter)
 		return nil, err
 	}
 	seen := file{entry: manifest.Entry{Path: stage.Path}, ident: before}
-	return &streamReader{in: f, end: func() error { return unchanged(f, seen) },
+	return &streamReader{in: reads.stream(ctx, sparedFile(f, before.Size)), end: func() error { return unchanged(f, seen) },
 		stop: func(context.Context) { f.Close() }, meter: m, tree: digest.NewTree()}, nil
 }
 

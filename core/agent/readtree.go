@@ -27,6 +27,7 @@ type walker struct {
 	spool *manifest.Spool
 	emit  func(context.Context, *parcel) error
 	meter *meter
+	reads *contentReader
 
 	next    uint64           // number of the next entry
 	first   uint64           // number of the first entry in batch
@@ -47,9 +48,10 @@ type file struct {
 // nodes; the last parcel closes the file.
 type largeFile struct {
 	file
-	f    *os.File
-	tree *digest.Tree
-	kept bool // there is room for its nodes
+	f     *os.File
+	tree  *digest.Tree
+	kept  bool       // there is room for its nodes
+	ahead *lookahead // nil: nobody has asked ahead
 }
 
 // walk emits all parcels of the tree.
@@ -127,7 +129,7 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 	raw := k.raw()
 	defer k.giveBack(raw)
 	all := gathered{content: raw[:0]}
-	if err := readAll(k, p, src, files, &all); err != nil {
+	if err := readAll(ctx, k, p, src, files, &all); err != nil {
 		return err
 	}
 	for _, part := range []struct {
@@ -148,13 +150,13 @@ func readSmall(ctx context.Context, k *packer, p *parcel, src *tree.Source, file
 
 // readAll reads the files one after the other. All of it counts as reading: a
 // watch for each of them would cost more than it tells.
-func readAll(k *packer, p *parcel, src *tree.Source, files []file, all *gathered) error {
+func readAll(ctx context.Context, k *packer, p *parcel, src *tree.Source, files []file, all *gathered) error {
 	k.reading.Start()
 	defer k.reading.Stop()
 	for _, f := range files {
 		size := int(f.entry.Size)
 		b := all.room(size)
-		data, err := readWhole(src, f, b)
+		data, err := readWhole(ctx, k, src, f, b)
 		if err != nil {
 			return err
 		}
@@ -173,7 +175,7 @@ func readAll(k *packer, p *parcel, src *tree.Source, files []file, all *gathered
 
 // readWhole reads a small file and makes sure that it is still the one that
 // the walk saw, before and after. It returns what of it is data; nil for all.
-func readWhole(src *tree.Source, f file, b []byte) ([]extent, error) {
+func readWhole(ctx context.Context, k *packer, src *tree.Source, f file, b []byte) ([]extent, error) {
 	fd, now, err := src.Open(&f.entry)
 	if err != nil {
 		return nil, err
@@ -182,7 +184,7 @@ func readWhole(src *tree.Source, f file, b []byte) ([]extent, error) {
 	if !now.Same(f.ident) {
 		return nil, changed(f.entry.Path, "between listing and reading")
 	}
-	if err := readAt(fd, f.entry.Path, b, 0); err != nil {
+	if err := k.reads.at(ctx, fd, f.ident.Dev, f.entry.Path, b, 0); err != nil {
 		return nil, err
 	}
 	sparse, err := still(fd, f)

@@ -27,6 +27,7 @@ type source struct {
 	job   *Job
 	chain *chain
 	meter *meter
+	reads *contentReader
 	begun <-chan struct{} // closed when the mode's Begin has ended
 
 	life  *life
@@ -40,7 +41,7 @@ type source struct {
 
 func newSource(j *Job, c *chain) *source {
 	s := &source{job: j, chain: c, meter: newMeter(c.plan.Members[0].Name, j.cfg.Changed),
-		begun: j.begun, changed: make(chan struct{}, 1)}
+		reads: newContentReader(c.plan.Settings.LimitRead), begun: j.begun, changed: make(chan struct{}, 1)}
 	for _, m := range c.plan.Members[1:] {
 		s.peers = append(s.peers, newPeer(m))
 	}
@@ -134,6 +135,7 @@ func (s *source) newPacker(size int64, comp *compressor) *packer {
 	budget := relay.NewBudget(size)
 	budget.Waiting = &s.meter.full
 	k := newPacker(budget, comp, s.chain.digests())
+	k.reads = s.reads
 	k.reading = &s.meter.disk
 	k.alter = s.job.bad.content
 	return k

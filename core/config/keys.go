@@ -38,6 +38,8 @@ var Keys = []Key{
 	{Name: "codec", Flag: "codec", Type: sdk.TypeString, Default: "auto", Enum: codecs, Help: "compress with `CODEC`: " + codecHelp},
 	{Name: "compress_level", Flag: "compress-level", Type: sdk.TypeInt, Help: "`LEVEL` of --codec zstd or minlz, 1 to 3: 1, the default, is the fastest, 3 makes the fewest bytes"},
 	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},
+	{Name: "limit_read", Flag: "limit-read", Type: sdk.TypeSize, Help: "read at most `RATE` bytes a second on the source (default: no limit)"},
+	{Name: "nice", Flag: "nice", Type: sdk.TypeInt, Default: "10", Help: "nice `VALUE`, 0 to 19, of what runs on the source; above 0 its I/O priority is the lowest too"},
 	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
 	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
 	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "180s", Help: "make a lost data link anew for this `TIME` before the target has failed"},
@@ -63,7 +65,7 @@ const codecHelp = "zstd, minlz, none, or auto, which steps between these as the 
 
 // NotBuilt are flags of later versions, which are refused in words that say
 // so: nobody is to think that they were mistyped, or did something.
-var NotBuilt = []string{"limit-read", "nice", "slow-target", "target-path", "targets", "yes"}
+var NotBuilt = []string{"slow-target", "target-path", "targets", "yes"}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

@@ -12,7 +12,6 @@ import (
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
-	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
 
 // How long agents hold on without their controller when nobody says: a day
@@ -159,7 +158,9 @@ func (v *values) request(attended bool) transfer.Request {
 		Encrypt:        v.bool("encrypt"),
 		StopSlave:      v.bool("stop_slave"),
 		Owner:          parsed(v, "owner", parseOwner),
-		LimitRate:      parsed(v, "limit_rate", fields.ParseSize),
+		LimitRate:      parsed(v, "limit_rate", parseRate),
+		LimitRead:      parsed(v, "limit_read", parseRate),
+		Nice:           v.int("nice", 19),
 		RetryFor:       parsed(v, "retry_for", parseDuration),
 		ControlLostFor: parsed(v, "control_lost_for", parseDuration),
 		LinkTimeout:    parsed(v, "link_timeout", parseDuration),

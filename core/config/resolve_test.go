@@ -32,7 +32,7 @@ func TestBuiltInDefaults(t *testing.T) {
 	}
 	want := transfer.Request{
 		Mode: "file", Firewall: "none", Compress: true, Codec: "auto", Encrypt: true, Verify: control.VerifyReadBack,
-		Owner: "name", RetryFor: 3 * time.Minute, ControlLostFor: time.Hour, LinkTimeout: 30 * time.Second,
+		Owner: "name", RetryFor: 3 * time.Minute, ControlLostFor: time.Hour, LinkTimeout: 30 * time.Second, Nice: 10,
 	}
 	if diff := cmp.Diff(want, s.Request); diff != "" {
 		t.Error(diff)
@@ -47,13 +47,16 @@ func TestBuiltInDefaults(t *testing.T) {
 }
 
 func TestPrecedence(t *testing.T) {
-	file := "[DEFAULT]\nport = 4444\nexecutor = cumin\nencrypt = no\nlimit_rate = 10M\nplugin_dir = /a, /b\n"
+	file := "[DEFAULT]\nport = 4444\nexecutor = cumin\nencrypt = no\nlimit_rate = 10M\nplugin_dir = /a, /b\nlimit_read = 20M\nnice = 5\n"
 	s, err := resolve(t, Flags{"port": {"0"}, "encrypt": {"true"}, "limit-rate": {"50Mi"}}, nil, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Request.Port != 0 || !s.Request.Encrypt || s.Request.LimitRate != 52428800 {
 		t.Errorf("a flag does not win over the file: %+v", s.Request)
+	}
+	if s.Request.LimitRead != 20e6 || s.Request.Nice != 5 {
+		t.Errorf("the file's limits: %+v", s.Request)
 	}
 	if s.Executor != "cumin" || !slices.Equal(s.PluginDirs, []string{"/a", "/b"}) {
 		t.Errorf("the file does not win over the built-in defaults: %+v", s)
@@ -124,6 +127,9 @@ func TestMistakes(t *testing.T) {
 		{"bad port", Flags{"port": {"70000"}}, nil, "", []string{`--port: "70000" is no whole number from 0 to 65535`}},
 		{"several", Flags{"port": {"x"}, "limit-rate": {"5Q"}, "control-lost-for": {"-1s"}}, nil, "", []string{"--port", "--limit-rate", "--control-lost-for"}},
 		{"contradiction", Flags{"compress": {"true"}, "no-compress": {"true"}}, nil, "", []string{"--compress and --no-compress contradict each other"}},
+		{"rate that would stall", Flags{"limit-rate": {"500"}, "limit-read": {"1"}}, nil, "", []string{`--limit-rate: "500" is less than 1000 bytes a second`, "--limit-read"}},
+		{"nice", Flags{"nice": {"20"}}, nil, "", []string{`--nice: "20" is no whole number from 0 to 19`}},
+		{"nicer than others", Flags{"nice": {"-5"}}, nil, "", []string{`--nice: "-5" is no whole number from 0 to 19`}},
 		{"codec without compression", Flags{"no-compress": {"true"}, "codec": {"zstd"}}, nil, "", []string{"--codec zstd and --no-compress contradict"}},
 		{"unknown codec", Flags{"codec": {"zst"}}, nil, "", []string{`--codec: "zst" is not known; did you mean "zstd"?`}},
 		{"auto firewall", Flags{"firewall": {"auto"}}, nil, "", []string{"--firewall: the automatic choice of a firewall is not built yet", "--firewall none"}},

@@ -47,6 +47,19 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// leastRate keeps a connection from looking dead: with less, what goes at once
+// takes longer than peers stay silent.
+const leastRate = 1000
+
+// parseRate reads bytes a second; 0 is no limit.
+func parseRate(text string) (int64, error) {
+	n, err := fields.ParseSize(text)
+	if err == nil && n > 0 && n < leastRate {
+		err = fmt.Errorf("%q is less than %d bytes a second; write for example 500k or 50M", text, leastRate)
+	}
+	return n, err
+}
+
 // parseNetworks checks CIDR networks and returns them in their masked form.
 func parseNetworks(list []string) ([]string, error) {
 	var out []string

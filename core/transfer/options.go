@@ -87,7 +87,7 @@ func (r *run) settings() control.Settings {
 	}
 	return control.Settings{
 		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: level, Verify: r.verify,
-		LimitRate: r.req.LimitRate, Owner: r.req.Owner,
+		LimitRate: r.req.LimitRate, LimitRead: r.req.LimitRead, Owner: r.req.Owner,
 		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
 	}
 }

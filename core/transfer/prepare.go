@@ -17,7 +17,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.acquired = true
 	req := r.request(control.VerbPrepare)
-	req.Prepare = &control.Prepare{Port: r.req.Port, Lease: r.clock.lease, Hold: r.clock.hold, Nice: r.req.Nice,
+	req.Prepare = &control.Prepare{Port: r.req.Port, Lease: r.clock.lease, Hold: r.clock.hold, Nice: r.req.Nice, NiceOn: []string{r.facts[r.req.Source.Host].Instance},
 		Keep: r.req.KeepPartial, Checkpoint: r.clock.checkpoint}
 	if r.resumed {
 		req.Prepare.Resume = r.id

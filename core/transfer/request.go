@@ -30,7 +30,10 @@ type Request struct {
 	StopSlave  bool                `json:"stop_slave,omitempty"`
 	Owner      string              `json:"owner"`
 	LimitRate  int64               `json:"limit_rate,omitempty"` // bytes a second
-	Nice       bool                `json:"nice,omitempty"`
+	LimitRead  int64               `json:"limit_read,omitempty"` // bytes a second, read on the source
+	// Nice is the nice value of the source's agent and of what that starts,
+	// whose I/O priority is lowered too; 0: both stay as they are.
+	Nice int `json:"nice,omitempty"`
 
 	DataNetworks   []string      `json:"data_networks,omitempty"`
 	RetryFor       time.Duration `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes

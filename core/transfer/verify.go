@@ -210,6 +210,9 @@ func (v *verification) request(verb control.Verb) control.Request {
 	return control.Request{Verb: verb, Transfer: v.id, Generation: 1, Call: control.NewID()}
 }
 
+// verifyNice is the nice value of an agent that only reads and compares.
+const verifyNice = 10
+
 // prepare makes an agent that takes part in no transfer. end ends it, whatever
 // became of prepare; an agent that nobody can reach any more ends by its lease.
 func (v *verification) prepare(ctx context.Context, lease time.Duration) (agent string, end func(), err error) {
@@ -223,7 +226,7 @@ func (v *verification) prepare(ctx context.Context, lease time.Duration) (agent 
 		}
 	}
 	req := v.request(control.VerbPrepare)
-	req.Prepare = &control.Prepare{Alone: true, Lease: lease, Hold: lease, Nice: true}
+	req.Prepare = &control.Prepare{Alone: true, Lease: lease, Hold: lease, Nice: verifyNice}
 	answer := v.fleet.Retry(ctx, callTries, req, host)[host]
 	if ctx.Err() != nil {
 		return "", end, context.Cause(ctx)

@@ -26,7 +26,7 @@ func validRequests() map[string]*Request {
 			Paths:    []sdk.PathQuestion{{ID: "p", Path: "/srv", Count: true}},
 			Commands: []sdk.CommandQuestion{{ID: "q", Command: command}},
 			Resolve:  []string{"db2.example.org"}}},
-		"prepare": {Verb: VerbPrepare, Transfer: "t", Call: "c", Prepare: &Prepare{Lease: time.Minute, Hold: time.Hour, Nice: true}},
+		"prepare": {Verb: VerbPrepare, Transfer: "t", Call: "c", Prepare: &Prepare{Lease: time.Minute, Hold: time.Hour, Nice: 10}},
 		"start": {Verb: VerbStart, Transfer: "t", Call: "c", Wait: time.Second, Until: PhaseVerified, Seen: map[string]uint64{"a1": 1}, Start: &Start{
 			Members: []Member{source, target}, Begins: true,
 			Read:     sdk.Stage{Builtin: sdk.BuiltinTree, Path: "/srv/data"},
@@ -123,6 +123,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"endless hold", "prepare", func(q *Request) { q.Prepare.Hold = 1 << 62 }},
 		{"another's state", "resume", func(q *Request) { q.Prepare.Resume = "u" }},
 		{"endless checkpoints", "resume", func(q *Request) { q.Prepare.Checkpoint = -1 }},
+		{"nicer than there is", "prepare", func(q *Request) { q.Prepare.Nice = 20 }},
+		{"a higher priority", "prepare", func(q *Request) { q.Prepare.Nice = -1 }},
 		{"port", "prepare", func(q *Request) { q.Prepare.Port = 65536 }},
 		{"a port alone", "prepare port", func(q *Request) { q.Prepare.Alone = true }},
 		{"piece of no agent", "manifest", func(q *Request) { q.Manifest.Agent = "" }},

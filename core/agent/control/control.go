@@ -142,7 +142,11 @@ type Prepare struct {
 	Port  int           `json:"port,omitempty"` // 0: the first free of PortLow..PortHigh
 	Lease time.Duration `json:"lease"`          // before data flows: unasked for so long, the agent undoes and ends
 	Hold  time.Duration `json:"hold"`           // --control-lost-for, from when data flows
-	Nice  bool          `json:"nice,omitempty"` // lower the CPU and I/O priority of the agent and of what it starts
+	// Nice is the nice value, 1 to 19, of the agent and of what it starts;
+	// its I/O priority is lowered too. 0: both stay as they are.
+	Nice int `json:"nice,omitempty"`
+	// NiceOn are the hosts that Nice is for, by instance; empty: all.
+	NiceOn []string `json:"nice_on,omitempty"`
 	// Alone says that the agent takes part in no transfer: it listens on the
 	// loopback address only, on any port.
 	Alone bool `json:"alone,omitempty"`

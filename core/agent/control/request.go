@@ -96,6 +96,11 @@ func (p *Prepare) validate(c *check) {
 	c.that(p.Lease > 0, "an agent without a lease")
 	c.that(p.Hold > 0, "an agent without a hold")
 	c.duration("the lease", p.Lease, maxLease)
+	c.that(p.Nice >= 0 && p.Nice <= 19, "no nice value: %d", p.Nice)
+	c.count("hosts with a nice value", len(p.NiceOn), MaxMembers)
+	for _, instance := range p.NiceOn {
+		c.text("an instance", instance, maxName)
+	}
 	c.duration("the hold", p.Hold, maxHold)
 	c.duration("the time between checkpoints", p.Checkpoint, maxHold)
 	c.that(!p.Alone || p.Port == 0, "a port for an agent that nobody is to reach")

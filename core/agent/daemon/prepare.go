@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/facts"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -44,6 +45,13 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 		}
 	}
 	id := control.NewID()
+	host, err := facts.Host(state.path)
+	if err != nil {
+		return nil, fmt.Errorf("facts of the host: %w", err)
+	}
+	if on := q.Prepare.NiceOn; len(on) > 0 && !slices.Contains(on, host.Instance) {
+		q.Prepare.Nice = 0
+	}
 	ready, err := spawn(ctx, &serveConfig{
 		V: control.Version, StateDir: state.path, Transfer: q.Transfer, Agent: id,
 		Call: q.Call, Generation: q.Generation, Prepare: *q.Prepare,
@@ -215,28 +223,4 @@ func detach() {
 			unix.CloseOnExec(fd)
 		}
 	}
-}
-
-// What --nice means: both are the lowest that still get their share.
-const (
-	niceCPU    = 10
-	niceIO     = 2<<13 | 7 // best effort, the lowest of its levels
-	ioprioWho  = 1         // IOPRIO_WHO_PROCESS
-	thisThread = 0
-)
-
-// startNice starts cmd with lowered priorities. They belong to threads and
-// are inherited from the one that starts it.
-func startNice(cmd *exec.Cmd, nice bool) error {
-	if !nice {
-		return cmd.Start()
-	}
-	runtime.LockOSThread() // for good: this thread stays slow
-	if err := unix.Setpriority(unix.PRIO_PROCESS, thisThread, niceCPU); err != nil {
-		return fmt.Errorf("lower the CPU priority: %w", err)
-	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWho, thisThread, niceIO); errno != 0 && errno != unix.ENOSYS {
-		return fmt.Errorf("lower the I/O priority: %w", errno)
-	}
-	return cmd.Start()
 }

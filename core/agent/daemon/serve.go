@@ -66,6 +66,7 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 	if err := json.Unmarshal(data, &config); err != nil {
 		return nil, err
 	}
+	lowered := niceSession(config.Prepare.Nice)
 	dir := config.dir()
 	defer func() {
 		if err != nil {
@@ -84,6 +85,9 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 	listener, ready, err := offer(ctx, &config.Prepare)
 	if err != nil {
 		return nil, err
+	}
+	if lowered != nil {
+		files.log.Warn("the CPU priority holds within this session only", "error", lowered)
 	}
 	s = newServer(&config, files, ready.Ready)
 	s.job = agent.New(agent.Config{

@@ -34,9 +34,9 @@ const (
 // in order. A larger range of which a few pages are all cached is taken for
 // cached as a whole. There are none where the kernel does not tell, as it does
 // to nobody who may not write f: nothing is dropped then. off is a multiple of
-// the page size, and n at most 64 MiB.
+// the page size, and n at most MaxRange.
 func Cold(f *os.File, off, n int64) []Range {
-	if n <= 0 || n > maxRange {
+	if n <= 0 || n > MaxRange {
 		return nil
 	}
 	if noCachestat.Load() {
@@ -69,8 +69,8 @@ func Drop(f *os.File, ranges []Range) {
 	}
 }
 
-// maxRange bounds the range of which single pages are asked for.
-const maxRange = 64 << 20
+// MaxRange bounds the range that Cold is asked for, in bytes.
+const MaxRange = 64 << 20
 
 var pageSize = int64(os.Getpagesize())
 
