@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -178,6 +179,21 @@ func TestSink(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(out); !bytes.Equal(got, want) {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestPipesAreLarge: 1 MiB between a command and the agent, both ways.
+func TestPipesAreLarge(t *testing.T) {
+	for name, begin := range map[string]func(context.Context, sdk.StageCommand, string) (*Proc, error){"source": StartSource, "sink": StartSink} {
+		p, err := begin(t.Context(), sdk.StageCommand{Argv: raws("sh", "-c", "sleep 60")}, "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.FcntlInt(p.data.Fd(), unix.F_GETPIPE_SZ, 0)
+		if err != nil || size != pipeSize {
+			t.Errorf("the pipe of a %s holds %d bytes (%v); see /proc/sys/fs/pipe-max-size", name, size, err)
+		}
+		p.Stop(t.Context())
 	}
 }
 
