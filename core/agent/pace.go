@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -10,7 +11,10 @@ import (
 // pacer lets bytes go at a rate, from an empty start and in steps of a tenth
 // of a second at most, so that the rate is even and a short transfer is not
 // over it. Safe for concurrent use.
-type pacer struct{ limiter *rate.Limiter }
+type pacer struct {
+	limiter *rate.Limiter
+	start   sync.Once
+}
 
 // leastStep is the smallest step, in bytes; slower rates have longer ones.
 const leastStep = 1 << 10
@@ -18,9 +22,7 @@ const leastStep = 1 << 10
 // newPacer makes a pacer of bytes a second.
 func newPacer(perSecond int64) *pacer {
 	step := int(max(perSecond/10, leastStep))
-	l := rate.NewLimiter(rate.Limit(perSecond), step)
-	l.AllowN(time.Now(), step) // a limiter begins full
-	return &pacer{l}
+	return &pacer{limiter: rate.NewLimiter(rate.Limit(perSecond), step)}
 }
 
 // step is how many bytes go at once at most.
@@ -28,6 +30,7 @@ func (p *pacer) step() int { return p.limiter.Burst() }
 
 // wait waits until n bytes may go, or ctx ends.
 func (p *pacer) wait(ctx context.Context, n int) error {
+	p.start.Do(func() { p.limiter.AllowN(time.Now(), p.step()) }) // a limiter begins full
 	for n > 0 {
 		step := min(n, p.step())
 		if err := p.limiter.WaitN(ctx, step); err != nil {
