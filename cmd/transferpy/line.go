@@ -36,7 +36,9 @@ func lineOf(m *progress.Member, now time.Time) line {
 		return l
 	}
 	l.amount = amountText(m)
-	l.files = fmt.Sprintf("in %d file%s", m.Status.Files, onlyIf(m.Status.Files != 1, "s"))
+	if n := m.Status.Files; n > 0 { // a check of a copy counts none
+		l.files = fmt.Sprintf("in %d file%s", n, onlyIf(n != 1, "s"))
+	}
 	if m.Ratio > 0 {
 		l.ratio = fmt.Sprintf("ratio %.2f", m.Ratio)
 	}

@@ -23,6 +23,9 @@ type repeated struct {
 // ask returns the agent's last answer. The request keeps its Call.
 func (c *repeated) ask(ctx context.Context, req control.Request) (*control.Answer, error) {
 	wait, every := c.fleet.Patience()
+	if c.running != nil { // somebody follows
+		wait = min(wait, max(every, progressEvery))
+	}
 	req.Wait = wait
 	heard := time.Now()
 	for {

@@ -144,7 +144,7 @@ func TestProgressElsewhere(t *testing.T) {
 	res := r.start([]string{"TRANSFERPY_TEST_PROGRESS=2s"}, copying...).wants(0)
 	took := time.Since(began)
 	shown := matching(strings.Split(res.stderr, "\n"), `^\d\d:\d\d:\d\d db[23]:/srv/in \(the slowest of 2\): `)
-	if n := len(shown); n < 1 || n > int(took/(2*time.Second))+1 || len(matching(shown, `sending \d.* MB of 105 MB \(\d+ %\) in \d+ files`)) == 0 || strings.Contains(res.stderr, "\x1b") {
+	if n := len(shown); n < 1 || n > int(took/(2*time.Second))+1 || len(matching(shown, `sending \d.* MB of 105 MB \(\d+ %\).* ratio 1\.\d\d`)) == 0 || strings.Contains(res.stderr, "\x1b") {
 		t.Errorf("%s with a line each 2 s give %d of them on a pipe:\n%s", took, n, res.stderr)
 	}
 	r.sh("db2", "rm -r /srv/in/*")
