@@ -149,6 +149,7 @@ var groups = []group{
 	{"copy in memory", []string{"runtime.memmove", "runtime.memclr"}, nil},
 	{"cipher", nil, []string{"crypto/"}},
 	{"codec", nil, []string{"minlz", "klauspost/compress"}},
+	{"manifest", nil, []string{"core/agent/manifest"}},
 	{"collector", nil, []string{"runtime.gcBgMarkWorker", "runtime.gcAssist", "runtime.bgsweep", "runtime.bgscavenge", "runtime.mallocgc"}},
 	{"scheduler", []string{"runtime."}, nil},
 	{"waiting for events", []string{"yscall"}, nil},
