@@ -61,7 +61,7 @@ func showText(w io.Writer, h *transfer.History) error {
 	}
 	line("transfer", "%s", h.Header.Transfer)
 	line("state", "%s", listState(summary(h)))
-	if h.Phase != "" && !h.Ended {
+	if h.Phase != "" && !h.Ended && h.Kept == nil {
 		line("phase", "%s", h.Phase)
 	}
 	line("created", "%s by uid %d, transferpy %s", h.Header.Created.Local().Format(time.DateTime), h.Header.UID, h.Header.Program)

@@ -19,7 +19,7 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	limit := calmLimit
 	if err != nil {
 		r.abandon(failed)
-		if r.journal != nil {
+		if r.acquired {
 			r.emit(Event{Type: EventPhase, Phase: "stop", Message: "end the agents and undo what was changed"})
 		}
 	}

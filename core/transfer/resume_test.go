@@ -138,6 +138,9 @@ func TestResumeFails(t *testing.T) {
 				tr, id := failed(t)
 				tt.spoil(tr)
 				r := tr.resume(t, id)
+				if refused := !strings.Contains(tr.verbs(), "prepare"); refused && strings.Contains(tr.told(), "end the agents") {
+					t.Errorf("agents are ended that nobody made:\n%s", tr.told())
+				}
 				if r.ExitCode != tt.exit || !r.Kept {
 					t.Errorf("exit %d, want %d; kept %v: %v", r.ExitCode, tt.exit, r.Kept, r.Err)
 				}
