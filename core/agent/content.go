@@ -10,6 +10,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/pagecache"
+	"github.com/transferpy/transferpy/core/agent/stopwatch"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -17,7 +18,8 @@ import (
 // in whichever pass: it keeps to --limit-read and spares the page cache. Safe
 // for concurrent use.
 type contentReader struct {
-	pace *pacer // nil: no limit
+	pace   *pacer // nil: no limit
+	braked *stopwatch.Watch
 
 	mu       sync.Mutex
 	inMemory map[uint64]bool // by device: its files are in memory and nowhere else
@@ -68,6 +70,8 @@ func (r *contentReader) wait(ctx context.Context, n int) error {
 	if r.pace == nil {
 		return nil
 	}
+	r.braked.Start()
+	defer r.braked.Stop()
 	return r.pace.wait(ctx, n)
 }
 

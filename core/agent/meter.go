@@ -20,10 +20,11 @@ type meter struct {
 
 	entries, files, bytes, wire, checked, total atomic.Int64
 
-	// What control.Times tells; busy is all that workers do, disk, CPU and at
-	// a source the waiting for buffers.
-	born                                           time.Time
-	idle, sending, paced, taking, full, disk, busy stopwatch.Watch
+	// What control.Times tells; busy is all that workers do: disk, which has
+	// what braked counts within it, CPU, and at a source the waiting for
+	// buffers.
+	born                                                   time.Time
+	idle, sending, paced, taking, full, disk, braked, busy stopwatch.Watch
 
 	mu       sync.Mutex
 	phase    control.Phase
@@ -110,15 +111,16 @@ func (m *meter) status() control.MemberStatus {
 func (m *meter) times() *control.Times {
 	t := &control.Times{
 		Alive: time.Since(m.born), Idle: m.idle.Spent(), Sending: m.sending.Spent(), Paced: m.paced.Spent(),
-		Taking: m.taking.Spent(), Full: m.full.Spent(), Disk: m.disk.Spent(),
+		Taking: m.taking.Spent(), Full: m.full.Spent(), Braked: m.braked.Spent(),
 	}
 	// The waiting for buffers is the workers' at a source only; a target's
 	// workers need none.
-	t.CPU = m.busy.Spent() - t.Disk
+	disk := m.disk.Spent()
+	t.CPU = m.busy.Spent() - disk
 	if t.Taking == 0 {
 		t.CPU -= t.Full
 	}
-	t.CPU = max(t.CPU, 0)
+	t.CPU, t.Disk = max(t.CPU, 0), max(disk-t.Braked, 0)
 	return t
 }
 

@@ -42,6 +42,7 @@ type source struct {
 func newSource(j *Job, c *chain) *source {
 	s := &source{job: j, chain: c, meter: newMeter(c.plan.Members[0].Name, j.cfg.Changed),
 		reads: newContentReader(c.plan.Settings.LimitRead), begun: j.begun, changed: make(chan struct{}, 1)}
+	s.reads.braked = &s.meter.braked
 	for _, m := range c.plan.Members[1:] {
 		s.peers = append(s.peers, newPeer(m))
 	}
@@ -97,6 +98,8 @@ func (s *source) readAndServe(ctx context.Context, data *link.Conn) error {
 	if err := read.flush(); err != nil {
 		return err
 	}
+	s.meter.sending.Start() // until what it sent has been taken
+	defer s.meter.sending.Stop()
 	return s.repair(ctx, read)
 }
 

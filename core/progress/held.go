@@ -36,8 +36,10 @@ func held(spent []*control.Times) (Cause, int) {
 	switch most := max(source.Paced, source.Sending, source.Idle, own); {
 	case most == source.Paced:
 		return CauseLimit, 0
-	case most == source.Sending, most == source.Idle && source.Full > source.Disk+source.CPU:
+	case most == source.Sending, most == source.Idle && source.Full > source.Disk+source.CPU+source.Braked:
 		return heldBelow(spent)
+	case most == source.Idle && source.Braked > max(source.Disk, source.CPU):
+		return CauseLimit, 0
 	case most == source.Idle && source.Disk >= source.CPU:
 		return CauseSourceDisk, 0
 	}
@@ -55,7 +57,7 @@ func heldBelow(spent []*control.Times) (Cause, int) {
 			continue // it has got all
 		case t.Taking >= t.Idle:
 			return heldByWork(t), i
-		case t.Full < t.Alive/2 || i+1 == len(spent):
+		case t.Full < t.Idle/2 || i+1 == len(spent):
 			return CauseLink, i
 		}
 		// It has nothing to do and does not receive either: its buffers wait
@@ -81,6 +83,6 @@ func between(a, b *control.Times) *control.Times {
 	since := func(a, b time.Duration) time.Duration { return max(b-a, 0) } // the watches are not read at one moment
 	return &control.Times{
 		Alive: since(a.Alive, b.Alive), Idle: since(a.Idle, b.Idle), Sending: since(a.Sending, b.Sending), Paced: since(a.Paced, b.Paced),
-		Taking: since(a.Taking, b.Taking), Full: since(a.Full, b.Full), Disk: since(a.Disk, b.Disk), CPU: since(a.CPU, b.CPU),
+		Taking: since(a.Taking, b.Taking), Full: since(a.Full, b.Full), Braked: since(a.Braked, b.Braked), Disk: since(a.Disk, b.Disk), CPU: since(a.CPU, b.CPU),
 	}
 }

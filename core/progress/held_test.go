@@ -23,6 +23,8 @@ func TestHeld(t *testing.T) {
 		passes  = share(80, 90, 0, 15, 85, 20, 10) // one whose successor takes nothing
 		ended   = share(0, 0, 0, 0, 0, 0, 0)
 	)
+	braked := share(80, 15, 0, 0, 0, 50, 40)
+	braked.Braked = 30 * time.Second
 	type times = []*control.Times
 	cases := map[string]struct {
 		spent times
@@ -36,6 +38,7 @@ func TestHeld(t *testing.T) {
 		"compressing":                    {times{share(70, 20, 0, 0, 0, 40, 300), waits}, CauseSourceCPU, 0},
 		"the cipher of one connection":   {times{share(20, 30, 0, 0, 0, 50, 50), waits}, CauseSourceCPU, 0},
 		"a limit":                        {times{share(5, 5, 85, 0, 0, 10, 10), waits}, CauseLimit, 0},
+		"a limit of the reading":         {times{braked, waits}, CauseLimit, 0},
 		"the link":                       {times{blocked, waits}, CauseLink, 1},
 		"a link of long latency":         {times{share(90, 5, 0, 0, 200, 20, 10), waits}, CauseLink, 1},
 		"the target's disk":              {times{blocked, writes}, CauseTargetDisk, 1},
@@ -46,6 +49,7 @@ func TestHeld(t *testing.T) {
 		"the last one's disk":            {times{blocked, passes, passes, writes}, CauseTargetDisk, 3},
 		"the last link":                  {times{blocked, passes, passes, waits}, CauseLink, 3},
 		"the source has sent all":        {times{blocked, writes}, CauseTargetDisk, 1},
+		"the second link, for a while":   {times{blocked, share(20, 90, 0, 10, 25, 20, 10), waits}, CauseLink, 2},
 		"only the second has not ended":  {times{blocked, ended, writes}, CauseTargetDisk, 2},
 		"nobody has anything left to do": {times{blocked, ended}, CauseUnknown, 0},
 	}

@@ -159,7 +159,8 @@ func TestProgressElsewhere(t *testing.T) {
 func TestHeldBy(t *testing.T) {
 	t.Parallel()
 	r := progressRig(t)
-	if err := r.Cap("db3", "100mbit"); err != nil {
+	// So slow that nothing else can be slower, on however busy a machine.
+	if err := r.Cap("db3", "40mbit"); err != nil {
 		t.Fatal(err)
 	}
 	res := r.transferpy(0, "--no-compress", "--output", "json", "db1:/srv/data", "db2:/srv/in", "db3:/srv/in")
@@ -190,7 +191,7 @@ func TestHeldBy(t *testing.T) {
 			t.Fatalf("not the source and two targets: %s", line)
 		}
 		m := e.Members[2]
-		if m.Phase != "moving" || m.Rate == nil {
+		if m.Phase != "moving" || m.Rate == nil || m.Bytes < 40<<20 { // until db2 can take no more, nothing is slow for it
 			continue
 		}
 		told++
@@ -198,11 +199,11 @@ func TestHeldBy(t *testing.T) {
 			held[*m.HeldBy+" "+m.HeldHost]++
 		}
 		if m.Total == nil || *m.Total != 100<<20 || m.Bytes > *m.Total || m.Ratio == nil || m.Age == nil || *m.Age > 30 ||
-			*m.Rate > 0 && m.ETA == nil || *m.Rate > 20e6 {
+			*m.Rate > 0 && m.ETA == nil || *m.Rate > 10e6 {
 			t.Errorf("%s", line)
 		}
 	}
 	if told < 2 || held["link db3"]*2 <= told {
-		t.Errorf("a link of 12.5 MB/s is not told as what holds it back: of %d events %v", told, held)
+		t.Errorf("a link of 5 MB/s is not told as what holds it back: of %d events %v", told, held)
 	}
 }

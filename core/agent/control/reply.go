@@ -72,7 +72,7 @@ func (m *MemberStatus) validate(c *check) {
 		c.that(n >= 0, "member %.80q has counted below zero", m.Name)
 	}
 	if t := m.Times; t != nil {
-		for _, d := range []time.Duration{t.Alive, t.Idle, t.Sending, t.Paced, t.Taking, t.Full, t.Disk, t.CPU} {
+		for _, d := range []time.Duration{t.Alive, t.Idle, t.Sending, t.Paced, t.Taking, t.Full, t.Braked, t.Disk, t.CPU} {
 			c.that(d >= 0, "member %.80q has measured a time below zero", m.Name)
 		}
 	}

@@ -106,6 +106,8 @@ type Times struct {
 	// arrive, the receiver of a target for the workers or for the next of the
 	// chain.
 	Full time.Duration `json:"full,omitempty"`
+	// Of the readers of a source: they wait because of a limit of what is read.
+	Braked time.Duration `json:"braked,omitempty"`
 	// Of the workers: reading, writing or reading back (small files: all that
 	// is done with them), or feeding a command.
 	Disk time.Duration `json:"disk,omitempty"`
