@@ -15,31 +15,36 @@ type Load struct {
 const (
 	patience = 2 // periods in a row
 
-	heldUp    = 0.6  // the link is what it waits for,
-	idleUp    = 0.15 // there are processors for more work,
-	starvedUp = 0.2  // and the frames are made in time
+	heldUp    = 0.6 // the link is what it waits for,
+	starvedUp = 0.2 // and the frames are made in time: also beside others' work
 
 	heldDown    = 0.4  // the link is not what it waits for,
+	heldNone    = 0.3  // and has room for what is not compressed at all;
 	starvedDown = 0.3  // but for frames, because
 	codingDown  = 0.25 // compressing takes the time;
 	idleDown    = 0.05 // or somebody else on the host could use the time
 
-	barLeast = 4   // periods without a step up after the first step down,
-	barMost  = 256 // doubled with each up to here,
-	barClear = 32  // until there was none for so long
+	barLeast = 4  // periods for which a rung is barred when it turned out too high,
+	barMost  = 8  // doubled each time up to this, itself doubled for each rung,
+	barClear = 32 // unless it had held for so many
 )
 
-// Stepper chooses a rung of a Ladder, period by period, from the Load: up when
-// the link is too slow for what the host could compress, down when compressing
+// Stepper chooses a rung of a Ladder, period by period, from the Load: up while
+// the link is slower than what is compressed for it, down when compressing
 // costs more time than the link would. It is one goroutine's.
 type Stepper struct {
-	rung, top  int
-	up, down   int // periods in a row that ask for a step
-	bar, quiet int // how long no step up follows a step down; periods since that
+	rung     int
+	up, down int // periods in a row that ask for a step
+	held     int // periods on this rung
+	now      int // periods in all
+	bars     []bar
 }
 
+// bar keeps a Stepper from a rung.
+type bar struct{ length, until int }
+
 // NewStepper returns a Stepper for rungs 0 to top that begins at rung.
-func NewStepper(rung, top int) *Stepper { return &Stepper{rung: rung, top: top} }
+func NewStepper(rung, top int) *Stepper { return &Stepper{rung: rung, bars: make([]bar, top+1)} }
 
 // Rung is the rung that holds now.
 func (s *Stepper) Rung() int { return s.rung }
@@ -47,29 +52,40 @@ func (s *Stepper) Rung() int { return s.rung }
 // Next takes the Load of a period and returns the rung for the next one: the
 // same or one beside it.
 func (s *Stepper) Next(l Load) int {
-	s.quiet++
-	up, down := wants(l)
-	s.up, s.down = count(s.up, up && s.rung < s.top), count(s.down, down && s.rung > 0)
+	s.now++
+	s.held++
+	up, down := s.wants(l)
+	s.up, s.down = count(s.up, up), count(s.down, down)
 	switch {
-	case s.up >= patience && s.quiet > s.bar:
-		s.rung++
-		s.up = 0
+	case s.up >= patience && s.now > s.bars[s.rung+1].until:
+		s.step(+1)
 	case s.down >= patience:
-		if s.quiet > s.bar+barClear {
-			s.bar = 0
+		b := &s.bars[s.rung]
+		if s.held > barClear {
+			b.length = 0
 		}
-		s.rung--
-		s.down, s.quiet, s.bar = 0, 0, min(max(2*s.bar, barLeast), barMost)
+		b.length = min(max(2*b.length, barLeast), barMost<<s.rung)
+		b.until = s.now + b.length
+		s.step(-1)
 	}
 	return s.rung
 }
 
+func (s *Stepper) step(by int) {
+	s.rung += by
+	s.up, s.down, s.held = 0, 0, 0
+}
+
 // wants tells which step a period asks for.
-func wants(l Load) (up, down bool) {
-	up = l.Held >= heldUp && l.Idle >= idleUp && l.Starved <= starvedUp
+func (s *Stepper) wants(l Load) (up, down bool) {
+	room := heldDown
+	if s.rung == 1 {
+		room = heldNone
+	}
+	up = l.Held >= heldUp && l.Starved <= starvedUp
 	slow := l.Starved >= starvedDown && l.Coding >= codingDown
-	down = l.Held <= heldDown && (slow || l.Idle <= idleDown)
-	return up, down
+	down = l.Held <= room && (slow || l.Idle <= idleDown)
+	return up && s.rung < len(s.bars)-1, down && s.rung > 0
 }
 
 func count(n int, more bool) int {
