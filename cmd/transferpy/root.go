@@ -44,12 +44,14 @@ before 1.
 // newRoot builds the command tree; the root itself is the transfer.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "transferpy [options] SOURCE TARGET [TARGET...]",
+		Use: `transferpy [options] SOURCE TARGET [TARGET...]
+  transferpy [options] --targets QUERY --target-path DIR SOURCE`,
 		Short: "Move files and directory trees between hosts, and prove it",
 		Long:  rootLong,
 		Example: `  transferpy db1:/srv/sqldata db2:/srv db3:/srv
   transferpy --dry-run --verbose db1:/srv/sqldata db2:/srv
-  transferpy localhost:/srv/data localhost:/mnt/copy`,
+  transferpy localhost:/srv/data localhost:/mnt/copy
+  transferpy --targets 'A:replica' --target-path /srv --yes 37 db1:/srv/sqldata`,
 		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true, // execute prints them
 		SilenceUsage:  true,
@@ -110,7 +112,12 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 	plugins, err := a.openPlugins(settings)
 	if err == nil {
 		defer plugins.Close()
-		err = startPlugins(ctx, plugins, &settings.Request)
+		if settings.Query.Text != "" {
+			err = a.findTargets(ctx, plugins, settings)
+		}
+		if err == nil {
+			err = startPlugins(ctx, plugins, &settings.Request)
+		}
 	}
 	if err != nil {
 		view.refused(ctx, &settings.Request, err)

@@ -116,6 +116,9 @@ func options(q *transfer.Request) []string {
 	add(q.KeepPartial, "keep-partial")
 	add(q.ForceLive, "force-live")
 	add(len(q.DataNetworks) > 0, "data-network "+strings.Join(q.DataNetworks, ","))
+	for host, address := range q.DataAddresses {
+		list = append(list, "data-address "+host+"="+address)
+	}
 	add(q.Manifest != "", "manifest "+q.Manifest)
 	add(q.Reason != "", "reason "+q.Reason)
 	for plugin, values := range q.PluginConfig {

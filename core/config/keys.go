@@ -42,6 +42,7 @@ var Keys = []Key{
 	{Name: "nice", Flag: "nice", Type: sdk.TypeInt, Default: "10", Help: "nice `VALUE`, 0 to 19, of what runs on the source; above 0 its I/O priority is the lowest too"},
 	{Name: "owner", Flag: "owner", Type: sdk.TypeString, Default: "name", Help: "owners on the targets: name (else number), numeric, or `USER:GROUP`"},
 	{Name: "data_network", Flag: "data-network", Type: sdk.TypeList, Help: "send data to addresses inside `CIDR` only; may be repeated"},
+	{Name: "data_address", Type: sdk.TypeList},
 	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "180s", Help: "make a lost data link anew for this `TIME` before the target has failed"},
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
@@ -49,6 +50,9 @@ var Keys = []Key{
 	{Name: "plugin_shadow", Type: sdk.TypeBool, Default: "no"},
 	{Name: "plugin_dir", Flag: "plugin-dir", Type: sdk.TypeList, Help: "`DIR` to look for site plugins in, instead of the usual ones; may be repeated"},
 
+	{Name: "targets", Flag: "targets", Type: sdk.TypeString, Only: true, Help: "copy to all hosts that the executor finds by `QUERY`, in place of TARGET...; needs --target-path"},
+	{Name: "target_path", Flag: "target-path", Type: sdk.TypeString, Only: true, Help: "the `DIR` on each host of --targets"},
+	{Name: "yes", Flag: "yes", Type: sdk.TypeInt, Only: true, Help: "go on without asking if --targets finds exactly `N` hosts to copy to; needed without a terminal"},
 	{Name: "manifest", Flag: "manifest", Type: sdk.TypeString, Only: true, Help: "write the list of what was copied to `FILE`, which must not exist; transferpy verify checks a copy against it"},
 	{Name: "force_live", Flag: "force-live", Type: sdk.TypeBool, Only: true, Help: "read a source that looks as if it were in use"},
 	{Name: "reason", Flag: "reason", Type: sdk.TypeString, Only: true, Help: "`TEXT` that is noted in the journal"},
@@ -65,7 +69,7 @@ const codecHelp = "zstd, minlz, none, or auto, which steps between these as the 
 
 // NotBuilt are flags of later versions, which are refused in words that say
 // so: nobody is to think that they were mistyped, or did something.
-var NotBuilt = []string{"slow-target", "target-path", "targets", "yes"}
+var NotBuilt = []string{"slow-target"}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

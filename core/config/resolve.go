@@ -30,7 +30,9 @@ type Settings struct {
 	// Request is complete but for its ends until Operands was called.
 	Request transfer.Request
 	// Executor runs commands on every host but localhost.
-	Executor    string
+	Executor string
+	// Query finds the targets, where none are named.
+	Query       Query
 	PluginDirs  []string // empty: the usual ones
 	PluginDebug bool
 	// PluginShadow lets a site's plugin take the place of a bundled one of
@@ -47,6 +49,8 @@ type Settings struct {
 	Pins map[string]string
 	// Warnings say which settings have no effect, one line each.
 	Warnings []string
+
+	addresses map[string]string // data_address, by host
 }
 
 // Resolve merges flags, the -o options (PLUGIN.KEY=VALUE) and file. attended
@@ -68,6 +72,8 @@ func Resolve(flags Flags, options []string, file *File, attended bool) (*Setting
 		Progress:     v.enum("progress"),
 	}
 	s.Request = v.request(attended)
+	s.Query = v.query()
+	s.addresses = v.addresses()
 	v.verification(s)
 	v.compression(s)
 	if s.Request.Firewall == "auto" {
@@ -84,26 +90,38 @@ func Resolve(flags Flags, options []string, file *File, attended bool) (*Setting
 	return s, nil
 }
 
-// Operands takes SOURCE TARGET... and so completes the Request.
+// Operands takes SOURCE TARGET... and so completes the Request; with a Query
+// it takes the SOURCE alone, and Found completes it.
 func (s *Settings) Operands(operands []string) error {
-	if len(operands) < 2 {
-		e := configError("a transfer needs a SOURCE and at least one TARGET, each HOST:PATH")
-		e.Hint = "transferpy --help lists everything"
-		return e
+	if err := s.Query.check(len(operands)); err != nil {
+		return err
 	}
 	var ends []transfer.Endpoint
 	for _, text := range operands {
-		o, err := parseOperand(text)
+		end, err := s.Endpoint(text)
 		if err != nil {
 			return err
 		}
-		end := transfer.Endpoint{Executor: s.ExecutorFor(o.Host), Host: o.Host, Path: o.Path}
 		if len(ends) > 0 && slices.Contains(ends[1:], end) {
 			return configError("target %s is named twice", sdk.Raw(text).Display())
 		}
 		ends = append(ends, end)
 	}
+	if s.Query.Text != "" {
+		s.Request.Source, s.Request.Targets = ends[0], nil
+		return nil
+	}
+	return s.complete(ends)
+}
+
+// complete takes the ends of the transfer, the source first, and what of the
+// settings belongs to them.
+func (s *Settings) complete(ends []transfer.Endpoint) error {
+	if len(ends) > control.MaxMembers {
+		return configError("%d targets are more than one transfer can have (%d)", len(ends)-1, control.MaxMembers-1)
+	}
 	s.Request.Source, s.Request.Targets = ends[0], ends[1:]
+	s.Request.DataAddresses = dataAddresses(s.addresses, ends)
 	s.Request.PluginDirs = nil
 	for _, dir := range s.PluginDirs {
 		abs, err := filepath.Abs(dir) // what is resumed may be so from elsewhere

@@ -119,7 +119,7 @@ func (r *run) journalHosts() []journal.Host {
 func (r *run) startPlan() control.Start {
 	start := control.Start{Read: r.plan.Read, Write: r.plan.Write, Settings: r.settings(), Begins: r.plan.Begins}
 	for i, e := range r.req.endpoints() {
-		m := control.Member{Name: SourceName, Host: e.Host}
+		m := control.Member{Name: SourceName, Host: e.Host, DataAddress: r.req.DataAddresses[e.Host]}
 		if i > 0 {
 			m.Name, m.Destination = r.names[i-1], &r.plan.Targets[i-1]
 		}

@@ -35,14 +35,16 @@ type Request struct {
 	// whose I/O priority is lowered too; 0: both stay as they are.
 	Nice int `json:"nice,omitempty"`
 
-	DataNetworks   []string      `json:"data_networks,omitempty"`
-	RetryFor       time.Duration `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes
-	ControlLostFor time.Duration `json:"control_lost_for"`
-	LinkTimeout    time.Duration `json:"link_timeout"`
-	KeepPartial    bool          `json:"keep_partial,omitempty"` // leave what a failed transfer has moved, for Resume
-	ForceLive      bool          `json:"force_live,omitempty"`
-	DryRun         bool          `json:"dry_run,omitempty"`
-	Reason         string        `json:"reason,omitempty"`
+	DataNetworks []string `json:"data_networks,omitempty"`
+	// DataAddresses are IP addresses by host, which diallers try first.
+	DataAddresses  map[string]string `json:"data_addresses,omitempty"`
+	RetryFor       time.Duration     `json:"retry_for"` // how long a lost data link is made anew; 0: 3 minutes
+	ControlLostFor time.Duration     `json:"control_lost_for"`
+	LinkTimeout    time.Duration     `json:"link_timeout"`
+	KeepPartial    bool              `json:"keep_partial,omitempty"` // leave what a failed transfer has moved, for Resume
+	ForceLive      bool              `json:"force_live,omitempty"`
+	DryRun         bool              `json:"dry_run,omitempty"`
+	Reason         string            `json:"reason,omitempty"`
 	// Manifest is a file, absolute, to be made on the control host: the list
 	// of what was copied.
 	Manifest string `json:"manifest,omitempty"`

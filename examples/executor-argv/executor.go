@@ -26,6 +26,7 @@ const (
 
 type executor struct {
 	command []string // the template
+	query   []string // that of the program that finds hosts; empty: there is none
 	atOnce  int
 }
 
@@ -39,16 +40,18 @@ func (e *executor) Describe() sdk.Description {
 		Fields: []sdk.Field{
 			{Name: "command", Type: sdk.TypeList, Required: true,
 				Help: "the program and its arguments, one a line; {host} and {script} are filled in"},
+			{Name: "query", Type: sdk.TypeList,
+				Help: "the program that prints the hosts that a query finds, one a line; {query} is filled in"},
 			{Name: "at_once", Type: sdk.TypeInt, Default: "8", Help: "hosts at the same time"},
 		},
-		Executor: sdk.ExecutorTraits{MaxCommand: 64 << 10, MaxStdin: 48 << 10, MaxOutput: maxOutput, MaxCalls: 4,
+		Executor: sdk.ExecutorTraits{CanExpand: true, MaxCommand: 64 << 10, MaxStdin: 48 << 10, MaxOutput: maxOutput, MaxCalls: 4,
 			Latency: 200 * time.Millisecond, MaxWait: time.Minute, PollEvery: 5 * time.Second, Streams: true},
 	}
 }
 
 // Configure implements sdk.Plugin.
 func (e *executor) Configure(_ context.Context, v sdk.Values) ([]sdk.Diagnostic, error) {
-	e.command, e.atOnce = v.List("command"), int(v.Int("at_once"))
+	e.command, e.query, e.atOnce = v.List("command"), v.List("query"), int(v.Int("at_once"))
 	var found []sdk.Diagnostic
 	refuse := func(field, message string) {
 		found = append(found, sdk.Diagnostic{Field: field, Severity: sdk.SeverityError, Message: message})
@@ -60,6 +63,11 @@ func (e *executor) Configure(_ context.Context, v sdk.Values) ([]sdk.Diagnostic,
 	}
 	if _, err := exec.LookPath(e.command[0]); err != nil {
 		refuse("command", err.Error())
+	}
+	if len(e.query) > 0 {
+		if _, err := exec.LookPath(e.query[0]); err != nil {
+			refuse("query", err.Error())
+		}
 	}
 	if e.atOnce < 1 || e.atOnce > 256 {
 		refuse("at_once", "it is not within 1..256")
@@ -88,7 +96,7 @@ func (e *executor) one(ctx context.Context, host string, cmd sdk.Command) sdk.Re
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmd.Timeout+grace)
 	defer cancel()
-	reply, runErr := e.program(ctx, host, script)
+	reply, runErr := program(ctx, e.command, "{host}", host, "{script}", script)
 	r, err := shell.Parse(reply.stdout.Bytes(), nonce)
 	if err != nil {
 		return sdk.Result{Err: e.explain(ctx, host, reply, runErr, sdk.AsError(err))}
@@ -104,13 +112,13 @@ func (e *executor) one(ctx context.Context, host string, cmd sdk.Command) sdk.Re
 // reply is what the program printed.
 type reply struct{ stdout, stderr bounded }
 
-// program runs the site's program for one host, in a process group that ends
-// with ctx.
-func (e *executor) program(ctx context.Context, host, script string) (*reply, error) {
+// program runs one of the site's programs, in a process group that ends with
+// ctx. words are placeholders of the template, each followed by its value.
+func program(ctx context.Context, template []string, words ...string) (*reply, error) {
 	// One pass, so that a host named {script} stays a name.
-	fill := strings.NewReplacer("{host}", host, "{script}", script)
-	args := make([]string, len(e.command))
-	for i, a := range e.command {
+	fill := strings.NewReplacer(words...)
+	args := make([]string, len(template))
+	for i, a := range template {
 		args[i] = fill.Replace(a)
 	}
 	var out reply

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,9 +27,13 @@ func site(t *testing.T) plugintest.ExecutorCase {
 		t.Fatal(err)
 	}
 	return plugintest.ExecutorCase{
-		Config:      map[string][]string{"command": {run + "\n--host\n{host}\n--\n{script}"}},
+		Config: map[string][]string{
+			"command": {run + "\n--host\n{host}\n--\n{script}"},
+			"query":   {"printf\n%s2 %s1 %s1\n{query}\n{query}\n{query}"},
+		},
 		Good:        []string{"web1", "web2", "web3"},
 		Unreachable: "db9",
+		Query:       "web", Expanded: []string{"web1", "web2"},
 	}
 }
 
@@ -44,6 +49,23 @@ func TestConfigureRefuses(t *testing.T) {
 		found, err := newExecutor().Configure(t.Context(), sdk.Values{"command": command, "at_once": {"8"}})
 		if err != nil || len(found) != 1 || found[0].Field != "command" || found[0].Severity != sdk.SeverityError {
 			t.Errorf("%q: %+v, %v", command, found, err)
+		}
+	}
+}
+
+func TestExpandRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		query []string
+		kind  error
+	}{
+		"no program":          {nil, sdk.ErrUnsupported},
+		"it fails":            {[]string{"false", "{query}"}, sdk.ErrConfig},
+		"it prints no hosts":  {[]string{"printf", "%s", "web1 ../web2"}, sdk.ErrConfig},
+		"it prints an option": {[]string{"printf", "%s", "-oProxyCommand=x"}, sdk.ErrConfig},
+	} {
+		e := &executor{query: tt.query}
+		if hosts, err := e.Expand(t.Context(), "web"); !errors.Is(err, tt.kind) {
+			t.Errorf("%s: %q, %v", name, hosts, err)
 		}
 	}
 }

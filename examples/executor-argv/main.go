@@ -8,9 +8,13 @@
 //	    {host}
 //	    --
 //	    {script}
+//	query = run
+//	    --list
+//	    {query}
 //
 // The program prints what the script prints; its own exit code says only
-// whether it reached the host.
+// whether it reached the host. query, which may be left out, serves
+// transferpy --targets: it prints the hosts that a query finds, one a line.
 package main
 
 import "github.com/transferpy/transferpy/sdk/plugin"

@@ -39,6 +39,7 @@ import (
 //	killagents HOST         kill -9 the agents of a host
 //	plugins EXAMPLE...      build these examples; $PLUGINS is their directory on ctl
 //	cut HOST, mend HOST     take a host off the network, and back
+//	datanetwork             give every dbN an eth1 in a data network: 10.98.0.N, fd00:98::N
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
 //
 // Variables of the script that begin with TRANSFERPY_TEST_ reach transferpy.
@@ -49,7 +50,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
 		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
-		"killagents": (*script).killAgents,
+		"killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
@@ -366,6 +367,11 @@ func (s *script) cut(_ bool, args []string) {
 func (s *script) mend(_ bool, args []string) {
 	s.args("mend HOST", args, 1, 1)
 	s.ts.Check(s.Mend(args[0]))
+}
+
+func (s *script) dataNetwork(_ bool, args []string) {
+	s.args("datanetwork", args, 0, 0)
+	s.ts.Check(s.AddDataNetwork(s.tb.Context()))
 }
 
 func (s *script) clean(_ bool, args []string) {

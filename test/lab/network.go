@@ -33,6 +33,33 @@ func (l *Lab) cable(ctx context.Context) error {
 	return nil
 }
 
+// AddDataNetwork gives every host but the control host a second interface,
+// eth1, on a switch of its own: 10.98.0.N and fd00:98::N, with the N of its
+// other addresses. No name resolves to these.
+func (l *Lab) AddDataNetwork(ctx context.Context) error {
+	if err := ipBatch(ctx, &l.Hub, "link add br1 type bridge\nlink set br1 up\n"); err != nil {
+		return err
+	}
+	for i := range l.Hosts {
+		h := &l.Hosts[i]
+		if h.Name == Control {
+			continue
+		}
+		link := "d-" + h.Name
+		if err := ipBatch(ctx, &l.Hub, fmt.Sprintf("link add %s type veth peer name eth1 netns %d\nlink set %s master br1 up\n", link, h.PID, link)); err != nil {
+			return err
+		}
+		text := fmt.Sprintf("link set eth1 up\naddr add %s/24 dev eth1\n", strings.Replace(h.IPv4, ".99.", ".98.", 1))
+		if h.IPv6 != "" {
+			text += fmt.Sprintf("addr add %s/64 dev eth1 nodad\n", strings.Replace(h.IPv6, ":99::", ":98::", 1))
+		}
+		if err := ipBatch(ctx, h, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func ipBatch(ctx context.Context, h *Host, text string) error {
 	cmd := inNetwork(ctx, h, "ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(text)

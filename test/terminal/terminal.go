@@ -39,6 +39,7 @@ func Open(t testing.TB, rows, columns int) (*os.File, *Screen) {
 	}
 	s := NewScreen(rows, columns)
 	s.done = make(chan struct{})
+	s.keys = master
 	go func() {
 		defer close(s.done)
 		buf := make([]byte, 4096)
@@ -62,6 +63,7 @@ func Open(t testing.TB, rows, columns int) (*os.File, *Screen) {
 // what a progress display may use and no more. Safe for concurrent use.
 type Screen struct {
 	done chan struct{} // closed when nothing more will be written
+	keys *os.File      // what is typed goes there
 
 	mu            sync.Mutex
 	rows, columns int
@@ -79,6 +81,13 @@ func NewScreen(rows, columns int) *Screen {
 
 // Wait returns when all programs have closed the terminal.
 func (s *Screen) Wait() { <-s.done }
+
+// Type types text at the keyboard, for the program to read; \x04 ends its
+// input. It is for a Screen of Open.
+func (s *Screen) Type(text string) error {
+	_, err := s.keys.WriteString(text)
+	return err
+}
 
 // Lines is what there is to be read, the oldest first, with what has scrolled
 // out; without empty lines at the end.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,7 +50,7 @@ func Candidates(ctx context.Context, r Reach) []string {
 		if !r.SameHost { // loopback will do; a slow resolver would cost time for nothing
 			ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 			defer cancel()
-			if names, err := net.DefaultResolver.LookupHost(ctx, r.Host); err == nil {
+			if names, err := net.DefaultResolver.LookupHost(ctx, r.Host[strings.LastIndexByte(r.Host, '@')+1:]); err == nil { // without a user
 				add(names...)
 			}
 		}

@@ -192,6 +192,7 @@ func TestCandidates(t *testing.T) {
 		"same host":            {Reach{Host: "192.0.2.1", Port: 4400, SameHost: true}, []string{"127.0.0.1:4400", "[::1]:4400"}},
 		"configured first":     {Reach{Host: "192.0.2.1", DataAddress: "192.0.2.9", Port: 1, Addresses: []string{"192.0.2.1", "2001:db8::1"}}, []string{"192.0.2.9:1", "192.0.2.1:1", "[2001:db8::1]:1"}},
 		"data network, strict": {Reach{Host: "192.0.2.1", Port: 1, Addresses: []string{"192.0.2.1", "198.51.100.7"}, Networks: []string{"198.51.100.0/24"}}, []string{"198.51.100.7:1"}},
+		"a user before it":     {Reach{Host: "op@192.0.2.1", Port: 1, Addresses: []string{"192.0.2.5"}}, []string{"192.0.2.1:1", "192.0.2.5:1"}},
 		"never oneself":        {Reach{Host: "127.0.0.1", Port: 1, Addresses: []string{"::1", "192.0.2.1"}}, []string{"192.0.2.1:1"}},
 		"nonsense":             {Reach{Host: "192.0.2.1", Port: 1, Addresses: []string{"x", "$(id)"}}, []string{"192.0.2.1:1"}},
 	}
