@@ -87,6 +87,11 @@ func (t *Tracker) Add(readings []Reading) []Member {
 	cause, where := held(spent)
 	for i := 1; i < len(out); i++ {
 		m := &out[i]
+		if out[0].Ratio > 0 {
+			// Frames are compressed once for all; what a target has of them and
+			// has not written yet would count for nothing.
+			m.Ratio = out[0].Ratio
+		}
 		switch {
 		case m.Verifying() && spent[i] != nil:
 			m.Held, m.HeldHost = heldByWork(spent[i]), m.Host

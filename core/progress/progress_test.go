@@ -22,6 +22,18 @@ func feed(e Expected, seconds []int, status func(second int) control.MemberStatu
 	return m
 }
 
+// TestRatioIsTheSources: what a target holds and has not written yet is no
+// worse compression.
+func TestRatioIsTheSources(t *testing.T) {
+	got := New(Expected{Bytes: 1000}).Add([]Reading{
+		{Host: "db1", At: began, Status: control.MemberStatus{Phase: control.PhaseMoving, Bytes: 300, Wire: 100}},
+		{Host: "db2", At: began, Status: control.MemberStatus{Phase: control.PhaseMoving, Bytes: 50, Wire: 100}},
+	})
+	if got[1].Ratio != 3 {
+		t.Errorf("ratio %v", got[1].Ratio)
+	}
+}
+
 // upTo is 0 to n.
 func upTo(n int) []int {
 	var list []int
