@@ -32,7 +32,7 @@ agents: $(AGENTS) ## the agents alone; others by make agents ARCHES="amd64 riscv
 # Phony in effect: go itself knows best what has to be built again.
 .PHONY: $(AGENTS)
 $(AGENTS): bin/transferpy-agent-linux-%:
-	GOOS=linux GOARCH=$* $(BUILD) -o $@ ./cmd/transferpy-agent
+	GOOS=linux GOARCH=$* $(BUILD) -ldflags "-s -w" -o $@ ./cmd/transferpy-agent
 
 .PHONY: demo
 demo: build ## copy a real tree on this machine and print the report

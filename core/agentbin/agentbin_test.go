@@ -3,10 +3,12 @@ package agentbin
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -51,6 +53,34 @@ func TestRead(t *testing.T) {
 	for _, bad := range []string{`{"arm64":"abc"}`, `{"../x":"` + Digest(binary) + `"}`, `[]`} {
 		if _, err := read(index(bad)); err == nil {
 			t.Errorf("index %s was taken", bad)
+		}
+	}
+}
+
+// TestNoDebugInformation: it doubles what is sent to a host that has no agent
+// yet, in up to a hundred pieces where an executor carries little. Profiles do
+// without.
+func TestNoDebugInformation(t *testing.T) {
+	all, err := All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Skip("no agents are built in: make build")
+	}
+	for _, a := range all {
+		binary, err := unpack(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := elf.NewFile(bytes.NewReader(binary))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range file.Sections {
+			if s.Name == ".symtab" || strings.HasPrefix(s.Name, ".debug") {
+				t.Errorf("the agent for %s has a section %s: build it with -ldflags '-s -w'", a.Arch, s.Name)
+			}
 		}
 	}
 }
