@@ -32,7 +32,7 @@ transfer (transferpy --help); 255 also where there is nothing to resume.`,
   transferpy list
   transferpy resume 20261123-153042-k3mq7xwa`,
 	}
-	flags := a.addSettings(cmd, "limit_rate", "verbose", "output", "progress", "plugin_dir", "plugin_debug")
+	flags := a.addSettings(cmd, "limit_rate", "limit_read", "nice", "verbose", "output", "progress", "plugin_dir", "plugin_debug")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return usageError("resume takes one ID", "transferpy list shows what can be resumed")
@@ -75,8 +75,15 @@ func (a *app) resume(ctx context.Context, flags *settingsFlags, id string) error
 // adjustments are what the command line says for this attempt.
 func (f *settingsFlags) adjustments(settings *config.Settings) transfer.Adjustments {
 	var adjust transfer.Adjustments
-	if limit := settings.Request.LimitRate; f.set.Changed("limit-rate") {
-		adjust.LimitRate = &limit
+	asked := settings.Request // before it is replaced by the stored one
+	if f.set.Changed("limit-rate") {
+		adjust.LimitRate = &asked.LimitRate
+	}
+	if f.set.Changed("limit-read") {
+		adjust.LimitRead = &asked.LimitRead
+	}
+	if f.set.Changed("nice") {
+		adjust.Nice = &asked.Nice
 	}
 	return adjust
 }

@@ -16,8 +16,24 @@ const phaseTakeOver = "take over"
 
 // Adjustments are what a resumed attempt does otherwise than its request
 // says; for this attempt alone, since the stored request stays as it is.
+// A nil field is as stored; the others are as the fields of Request.
 type Adjustments struct {
-	LimitRate *int64 // as Request.LimitRate; nil: as stored
+	LimitRate *int64
+	LimitRead *int64
+	Nice      *int
+}
+
+// apply changes the request.
+func (a *Adjustments) apply(q *Request) {
+	if a.LimitRate != nil {
+		q.LimitRate = *a.LimitRate
+	}
+	if a.LimitRead != nil {
+		q.LimitRead = *a.LimitRead
+	}
+	if a.Nice != nil {
+		q.Nice = *a.Nice
+	}
 }
 
 // Resume goes on with the transfer id, which has failed with KeepPartial, or
@@ -51,9 +67,7 @@ func (r *run) takeOver(ctx context.Context) error {
 		_, err := resumable(&state)
 		return err
 	}
-	if r.adjust.LimitRate != nil {
-		req.LimitRate = *r.adjust.LimitRate
-	}
+	r.adjust.apply(&req)
 	if state.Kept == nil {
 		if err := r.settle(ctx, &state, req); err != nil {
 			return err

@@ -341,17 +341,17 @@ func TestHostsTellOfTheirOwn(t *testing.T) {
 
 func TestResumeWithAnotherRate(t *testing.T) {
 	tr, id := failed(t)
-	rate := int64(12345)
+	rate, nice := int64(12345), 3
 	r := newRun(id, tr.deps, nil)
-	r.resumed, r.adjust = true, Adjustments{LimitRate: &rate}
+	r.resumed, r.adjust = true, Adjustments{LimitRate: &rate, LimitRead: &rate, Nice: &nice}
 	if err := r.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer r.close()
-	if r.settings().LimitRate != rate {
-		t.Errorf("settings: %+v", r.settings())
+	if s := r.settings(); s.LimitRate != rate || s.LimitRead != rate || r.req.Nice != nice {
+		t.Errorf("nice %d, settings: %+v", r.req.Nice, s)
 	}
-	if stored, err := Stored(tr.deps.StateDir, id); err != nil || stored.LimitRate != 0 {
+	if stored, err := Stored(tr.deps.StateDir, id); err != nil || stored.LimitRate != 0 || stored.LimitRead != 0 || stored.Nice != 0 {
 		t.Errorf("stored: %+v, %v", stored, err)
 	}
 }

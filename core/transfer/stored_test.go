@@ -28,6 +28,11 @@ func full() Request {
 
 func TestStoredRequest(t *testing.T) {
 	want := full()
+	for i, v := 0, reflect.ValueOf(want); i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("full says nothing in %s, so that nothing is tested of it", v.Type().Field(i).Name)
+		}
+	}
 	text, err := encodeRequest(want)
 	if err != nil {
 		t.Fatal(err)
