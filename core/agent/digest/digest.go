@@ -111,3 +111,11 @@ func bytesOf(cv [8]uint32) (s Sum) {
 	}
 	return s
 }
+
+// valueOf is the chaining value whose byte form s is.
+func valueOf(s Sum) (cv [8]uint32) {
+	for i := range cv {
+		cv[i] = binary.LittleEndian.Uint32(s[4*i:])
+	}
+	return cv
+}

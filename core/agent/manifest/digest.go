@@ -14,6 +14,7 @@ const (
 	DigestOK                         // Size and Sum are those of the bytes
 	DigestChanged                    // the file changed while it was read
 	DigestFailed                     // the bytes could not be read, or were not the right ones
+	DigestKept                       // an earlier attempt had a file of this digest; on a target, until the source tells its own
 )
 
 // Digest is what is known of the content of an entry.
@@ -36,7 +37,7 @@ func (d *Digest) decode(b *[digestLen]byte) error {
 	d.State = DigestState(b[0])
 	d.Size = int64(binary.LittleEndian.Uint64(b[8:]))
 	copy(d.Sum[:], b[16:])
-	if d.State > DigestFailed || d.Size < 0 {
+	if d.State > DigestKept || d.Size < 0 {
 		return fmt.Errorf("manifest spool: malformed digest record")
 	}
 	return nil

@@ -92,6 +92,9 @@ func (n *Nodes) Get(entry, piece uint64) (node [32]byte, ok bool, err error) {
 	return node, node != [32]byte{}, nil
 }
 
+// Sync has the disk keep them.
+func (n *Nodes) Sync() error { return errors.Join(n.Flush(), n.nodes.f.Sync(), n.runs.f.Sync()) }
+
 // Flush writes all that is only in memory.
 func (n *Nodes) Flush() error { return errors.Join(n.nodes.flush(), n.runs.flush()) }
 

@@ -49,6 +49,46 @@ func Open(dir string) (*Spool, error) {
 	return s, nil
 }
 
+// OpenPart opens what a process that has died has left of the spool in dir, for
+// reading: the entries before the first that is not whole, limit of them at
+// most.
+func OpenPart(dir string, limit uint64) (*Spool, error) {
+	s, err := open(dir, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.readFixed(); err == nil {
+		err = s.measurePart(limit)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("manifest spool %q: %w", dir, err), s.abandon())
+	}
+	s.broken = errors.New("manifest spool: it is open for reading only")
+	return s, nil
+}
+
+// measurePart counts the entries whose records are whole by the index.
+func (s *Spool) measurePart(limit uint64) error {
+	info, err := s.entries.Stat()
+	if err != nil {
+		return err
+	}
+	s.flushed = info.Size()
+	count, last := uint64(0), s.start
+	for count < limit {
+		end, err := s.end(count)
+		if err != nil {
+			return err
+		}
+		if end <= last || end > s.flushed || end-last > MaxEntryLen {
+			break
+		}
+		count, last = count+1, end
+	}
+	s.count.Store(count)
+	return nil
+}
+
 // open opens the four files.
 func open(dir string, flags int) (*Spool, error) {
 	var files [4]*os.File
@@ -73,6 +113,14 @@ func open(dir string, flags int) (*Spool, error) {
 // readHeader reads the header and checks that index and entries belong
 // together.
 func (s *Spool) readHeader() error {
+	if err := s.readFixed(); err != nil {
+		return err
+	}
+	return s.measure()
+}
+
+// readFixed reads the header.
+func (s *Spool) readFixed() error {
 	var fixed [len(magic) + 4]byte
 	if _, err := io.ReadFull(io.NewSectionReader(s.entries, 0, int64(len(fixed))), fixed[:]); err != nil {
 		return fmt.Errorf("no header: %w", err)
@@ -92,7 +140,7 @@ func (s *Spool) readHeader() error {
 		return fmt.Errorf("version %d; this agent knows %d", s.header.Version, Version)
 	}
 	s.start = int64(len(fixed)) + int64(size)
-	return s.measure()
+	return nil
 }
 
 // measure finds the number of entries of a spool that was opened.

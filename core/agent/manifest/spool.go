@@ -33,6 +33,9 @@ type Header struct {
 	Version    int    `json:"version"` // Create fills it in
 	Transfer   string `json:"transfer"`
 	DigestRule string `json:"digest_rule"`
+	// Attempt is the same in the spools of the source and of all targets of one
+	// attempt at a transfer, and in no others.
+	Attempt string `json:"attempt,omitempty"`
 }
 
 const (
@@ -224,7 +227,7 @@ func (s *Spool) SetDigest(n uint64, d Digest) error {
 	if err := s.known(n); err != nil {
 		return err
 	}
-	if d.Size < 0 || d.State > DigestFailed {
+	if d.Size < 0 || d.State > DigestKept {
 		return fmt.Errorf("manifest spool: entry %d: malformed digest", n)
 	}
 	var b [digestLen]byte

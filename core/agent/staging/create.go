@@ -19,7 +19,11 @@ import (
 // taken, where another living transfer is about to publish it, or where a
 // directory that must be empty is not. The caller ends it by Publish, or by
 // Close and then Settle.
-func Create(spec Spec) (*Staging, error) {
+func Create(spec Spec) (*Staging, error) { return begin(spec, (*Staging).create) }
+
+// begin opens the target directory and makes or takes a staging directory in
+// it, with no other at the same time.
+func begin(spec Spec, do func(*Staging) error) (*Staging, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
@@ -32,7 +36,7 @@ func Create(spec Spec) (*Staging, error) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	s := &Staging{spec: spec, dir: dir}
-	if err := s.create(); err != nil {
+	if err := do(s); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := unlock(dir); err != nil {
@@ -128,10 +132,8 @@ func (s *Staging) furnish() error {
 	if err := unix.Fchmod(fd, 0o700); err != nil {
 		return diskerr.New("cannot close to others", sdk.Raw(s.spec.Path()), err)
 	}
-	for _, name := range []string{nameData, nameMeta} {
-		if err := unix.Mkdirat(fd, name, 0o700); err != nil {
-			return diskerr.New("cannot create", sdk.Raw(path.Join(s.spec.Path(), name)), err)
-		}
+	if err := s.makeRooms(s.self); err != nil {
+		return err
 	}
 	if s.data, err = openDir(s.self, nameData); err != nil {
 		return err
@@ -150,6 +152,16 @@ func (s *Staging) furnish() error {
 		return err
 	}
 	return syncDir(s.dir)
+}
+
+// makeRooms makes the directories for data and meta.
+func (s *Staging) makeRooms(in *os.File) error {
+	for _, name := range []string{nameData, nameMeta} {
+		if err := unix.Mkdirat(int(in.Fd()), name, 0o700); err != nil {
+			return diskerr.New("cannot create", pathIn(in, name), err)
+		}
+	}
+	return nil
 }
 
 // checkEmpty holds MustEmpty: nothing but this transfer's staging and root's

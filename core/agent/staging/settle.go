@@ -60,7 +60,7 @@ func (s *Staging) settle(ctx context.Context, run Runner, keep bool) (res Result
 		}
 		res.Failed = sdk.AsError(err)
 	}
-	if keep {
+	if keep && !s.spec.Dest.External {
 		res.Kept = sdk.Raw(s.spec.Path())
 		return res, nil
 	}

@@ -10,6 +10,8 @@
 //	spec         the Spec, for other transfers into the same directory
 //	commit       the COMMIT record: from here on, forward only
 //	commit.done  how many of an external destination's commands are done
+//	kept-N/      data and meta of earlier attempts that were kept, the newest
+//	             with the highest N; nothing of them is published
 package staging
 
 import (
@@ -34,6 +36,7 @@ const (
 	nameSpec   = "spec"
 	nameCommit = "commit"
 	nameDone   = "commit.done"
+	keptPrefix = "kept-"
 )
 
 // Spec says whose staging directory it is and what becomes of it. It is all
