@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -111,14 +112,30 @@ func clearPieces(disk *tree.Sink, e *manifest.Entry, pieces []uint64) (err error
 		}
 		return nil
 	}
-	for _, p := range pieces {
-		off, length := int64(p)*digest.PieceSize, pieceLength(e.Size, p)
-		const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
-		if unix.Fallocate(int(f.Fd()), punch, off, length) == nil {
-			continue
+	for len(pieces) > 0 {
+		n := 1
+		for n < len(pieces) && pieces[n] == pieces[n-1]+1 {
+			n++
 		}
-		if _, err := f.WriteAt(zeroes[:length], off); err != nil { // the file system knows no holes
+		if err := clearRun(f, e, pieces[:n]); err != nil {
 			return cannotWrite(e.Path, err)
+		}
+		pieces = pieces[n:]
+	}
+	return nil
+}
+
+// clearRun makes neighbouring pieces a hole.
+func clearRun(f *os.File, e *manifest.Entry, pieces []uint64) error {
+	from := int64(pieces[0]) * digest.PieceSize
+	end := min(from+int64(len(pieces))*digest.PieceSize, e.Size)
+	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	if unix.Fallocate(int(f.Fd()), punch, from, end-from) == nil {
+		return nil
+	}
+	for _, p := range pieces { // the file system knows no holes
+		if _, err := f.WriteAt(zeroes[:pieceLength(e.Size, p)], int64(p)*digest.PieceSize); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -352,6 +352,20 @@ func (s *files) missing(limit int) []frame.NeedRange {
 	return need
 }
 
+// partials are the files that are not whole, in ascending order.
+func (s *files) partials() []partial {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []partial
+	for _, number := range slices.Sorted(maps.Keys(s.open)) {
+		in := s.open[number]
+		in.mu.Lock()
+		list = append(list, partial{entry: number, pieces: in.pieces(), have: slices.Clone(in.have)})
+		in.mu.Unlock()
+	}
+	return list
+}
+
 // close closes what is still open; nobody writes any more.
 func (s *files) close() {
 	for x, ok := s.ahead.next(0); ok; x, ok = s.ahead.next(0) {

@@ -17,7 +17,8 @@ type input struct {
 }
 
 // open opens the read stage.
-func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error) {
+func (s *source) open(ctx context.Context, r *reading) (*input, error) {
+	spool := r.spool
 	stage := s.chain.plan.Read
 	if s.chain.stream() {
 		r, err := openStream(ctx, stage, s.job.cfg.StateDir, s.meter, s.reads)
@@ -32,7 +33,7 @@ func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{src: src, spool: spool, meter: s.meter, reads: s.reads}
+	w := &walker{src: src, spool: spool, proven: r.proven, nodes: r.nodes, meter: s.meter, reads: s.reads}
 	return &input{src: src, close: func() { src.Close() }, read: func(ctx context.Context, emit func(context.Context, *parcel) error) error {
 		w.emit = emit
 		err := w.walk(ctx)
@@ -44,6 +45,11 @@ func (s *source) open(ctx context.Context, spool *manifest.Spool) (*input, error
 // workers is how many goroutines read, hash and compress, or decompress and
 // write: one for each core, and some that wait for the disk.
 func workers() int { return runtime.GOMAXPROCS(0) + 2 }
+
+// header begins the manifests of this attempt.
+func (c *chain) header(transfer string) manifest.Header {
+	return manifest.Header{Transfer: transfer, DigestRule: c.rule(), Attempt: c.plan.Members[0].Agent}
+}
 
 // rule is the digest rule of the manifests.
 func (c *chain) rule() string {

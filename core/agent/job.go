@@ -33,6 +33,14 @@ type Config struct {
 	// something happened that the controller wants to know at once: the
 	// waiting answers go out. Never for mere progress.
 	Changed func()
+	// Keep says that what this attempt moves is to be of use to another:
+	// targets write checkpoints, so much time apart.
+	Keep       bool
+	Checkpoint time.Duration // 0: control.CheckpointEvery
+	// Resume says that earlier attempts may have left something; Kept are the
+	// state directories of their agents here, the newest first.
+	Resume bool
+	Kept   []string
 	// SourceDone is called once, likewise, when nothing will be read from
 	// the source any more: the undos of that moment are due. It is no change
 	// in the sense of Changed unless such an undo ran.
@@ -236,6 +244,17 @@ func (j *Job) reached(p point, s sink) {
 	if j.at != nil {
 		j.at(p, s)
 	}
+}
+
+// checkpoints is how much time lies between two; 0: there are none.
+func (j *Job) checkpoints() time.Duration {
+	switch {
+	case !j.cfg.Keep:
+		return 0
+	case j.cfg.Checkpoint > 0:
+		return j.cfg.Checkpoint
+	}
+	return control.CheckpointEvery
 }
 
 // Begin lets data flow: the mode's Begin has ended.

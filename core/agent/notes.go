@@ -34,6 +34,9 @@ type note struct {
 	Type  noteType   `json:"type"`
 	Error *sdk.Error `json:"error,omitempty"`
 
+	// With noteReady: what the target knows of earlier attempts.
+	Kept []keptState `json:"kept,omitempty"`
+
 	// A need-list. The target counts its lists: one that was told again, on a
 	// new connection, is not served again. An empty one lacks nothing.
 	Round uint32            `json:"round,omitempty"`

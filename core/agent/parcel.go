@@ -39,6 +39,15 @@ type placedNode struct {
 	index  uint64
 	length int
 	node   digest.Node
+	value  *digest.Sum // of a piece that was read by an earlier attempt; then node is not known
+}
+
+// its is the node's value.
+func (n *placedNode) its() digest.Sum {
+	if n.value != nil {
+		return *n.value
+	}
+	return n.node.Value()
 }
 
 func newParcel(fill func(context.Context, *packer, *parcel) error) *parcel {

@@ -16,7 +16,8 @@ type peer struct {
 	member control.Member
 	conn   *link.Conn // notes; nil until linked
 	ready  bool
-	needed bool // its last need-list was empty
+	kept   []keptState // what it knows of earlier attempts
+	needed bool        // its last need-list was empty
 	phase  control.Phase
 	err    *sdk.Error
 

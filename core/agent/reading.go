@@ -11,17 +11,18 @@ import (
 // reading is what the source reads from, and what it keeps of it, from pass 1
 // to its release.
 type reading struct {
-	in    *input
-	spool *manifest.Spool
-	nodes *manifest.Nodes // nil where nobody digests
-	end   *frame.PassEnd  // of pass 1, when it is over
-	close func()          // may be called again
+	in     *input
+	spool  *manifest.Spool
+	nodes  *manifest.Nodes // nil where nobody digests
+	proven *proven         // by earlier attempts
+	end    *frame.PassEnd  // of pass 1, when it is over
+	close  func()          // may be called again
 }
 
 // openReading makes the spool and opens the input.
 func (s *source) openReading(ctx context.Context) (*reading, error) {
 	dir := s.job.cfg.StateDir
-	spool, err := manifest.Create(dir, manifest.Header{Transfer: s.job.cfg.Transfer, DigestRule: s.chain.rule()})
+	spool, err := manifest.Create(dir, s.chain.header(s.job.cfg.Transfer))
 	if err != nil {
 		return nil, err
 	}
@@ -31,13 +32,19 @@ func (s *source) openReading(ctx context.Context) (*reading, error) {
 			return nil, errors.Join(err, spool.Close())
 		}
 	}
+	if r.nodes != nil && s.job.cfg.Resume {
+		r.proven = openProven(s.job.cfg.Kept, s.peers, s.job.cfg.Log)
+	}
 	closeSpool := func() {
+		if r.proven != nil {
+			r.proven.close()
+		}
 		_ = spool.Close() // flushed before, or of no use
 		if r.nodes != nil {
 			_ = r.nodes.Close()
 		}
 	}
-	if r.in, err = s.open(ctx, spool); err != nil {
+	if r.in, err = s.open(ctx, r); err != nil {
 		closeSpool()
 		return nil, err
 	}

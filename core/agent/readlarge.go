@@ -16,8 +16,9 @@ const maxHole = 64
 // extent is a range of a file.
 type extent struct{ off, length int64 }
 
-// large emits a file piece by piece. A hole is told, not sent.
-func (w *walker) large(ctx context.Context, f file) error {
+// large emits a file piece by piece. A hole is told, not sent; neither are
+// pieces that an earlier attempt has read.
+func (w *walker) large(ctx context.Context, f file, b *before) error {
 	fd, now, err := w.src.Open(&f.entry)
 	if err != nil {
 		return err
@@ -36,10 +37,17 @@ func (w *walker) large(ctx context.Context, f file) error {
 	var data []extent // data extents from piece next on
 	upTo := func(end uint64) error {
 		for next < end {
-			if len(data) > 0 && spare {
-				l.ahead.ask(fd, f.entry.Size, next, end)
+			stop, known := b.run(next, end)
+			n, p := uint64(0), (*parcel)(nil)
+			if known {
+				n, p = stop-next, knownPieces(l, b, next, stop)
+				data = beyond(data, int64(stop)*digest.PieceSize)
+			} else {
+				if len(data) > 0 && spare {
+					l.ahead.ask(fd, f.entry.Size, next, stop)
+				}
+				n, p = w.nextParcel(l, next, stop, &data)
 			}
-			n, p := w.nextParcel(l, next, end, &data)
 			next += n
 			p.large, p.last = l, next == pieces
 			if err := w.emit(ctx, p); err != nil {
@@ -110,7 +118,7 @@ func readPiece(ctx context.Context, k *packer, p *parcel, l *largeFile, index ui
 		return err
 	}
 	p.ready, p.bytes = append(p.ready, s), int64(length)
-	p.nodes = append(p.nodes, placedNode{index, length, node})
+	p.nodes = append(p.nodes, placedNode{index: index, length: length, node: node})
 	return nil
 }
 
@@ -130,7 +138,7 @@ func readSparse(ctx context.Context, k *packer, p *parcel, l *largeFile, index u
 		in = []extent{{from, int64(length)}}
 	}
 	if k.digests {
-		p.nodes = append(p.nodes, placedNode{index, length, digest.Piece(index, whole)})
+		p.nodes = append(p.nodes, placedNode{index: index, length: length, node: digest.Piece(index, whole)})
 	}
 	var extents []frame.Extent
 	var content []byte
@@ -164,7 +172,7 @@ func readHole(ctx context.Context, k *packer, p *parcel, l *largeFile, at, n uin
 	if k.digests {
 		for i := range n {
 			size := int(min(digest.PieceSize, length-int64(i)*digest.PieceSize))
-			p.nodes = append(p.nodes, placedNode{at + i, size, digest.Piece(at+i, zeroes[:size])})
+			p.nodes = append(p.nodes, placedNode{index: at + i, length: size, node: digest.Piece(at+i, zeroes[:size])})
 		}
 	}
 	return nil

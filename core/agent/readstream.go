@@ -103,7 +103,7 @@ func (s *streamReader) parcel(index uint64, content []byte) *parcel {
 			return err
 		}
 		p.ready, p.bytes = append(p.ready, f), int64(len(content))
-		p.nodes = append(p.nodes, placedNode{index, len(content), node})
+		p.nodes = append(p.nodes, placedNode{index: index, length: len(content), node: node})
 		return nil
 	})
 }

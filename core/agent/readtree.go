@@ -35,6 +35,10 @@ type walker struct {
 	idents  []manifest.Ident // theirs
 	small   []file           // small files whose content is not yet emitted
 	smallSz int
+
+	proven *proven         // by earlier attempts
+	known  []knownFile     // files that need not be read, not yet emitted
+	nodes  *manifest.Nodes // where those of theirs go
 }
 
 // file is a regular file to be read, as the walk saw it.
@@ -76,16 +80,21 @@ func (w *walker) visit(ctx context.Context, e manifest.Entry, id manifest.Ident)
 	}
 	if e.Type == sdk.FileRegular && e.HardLink == 0 {
 		f := file{number, e, id}
-		if e.Size > smallFile {
+		b := w.proven.find(&e, id)
+		switch {
+		case b.whole(e.Size):
+			w.known = append(w.known, knownFile{f, b})
+		case e.Size > smallFile:
 			if err := w.flush(ctx); err != nil {
 				return err
 			}
-			return w.large(ctx, f)
+			return w.large(ctx, f, b)
+		default:
+			w.small = append(w.small, f)
+			w.smallSz += int(e.Size)
 		}
-		w.small = append(w.small, f)
-		w.smallSz += int(e.Size)
 	}
-	if w.smallSz > digest.PieceSize-smallFile || len(w.small) >= maxBatch || len(w.batch) >= entriesBatch {
+	if len(w.known) >= maxBatch || w.smallSz > digest.PieceSize-smallFile || len(w.small) >= maxBatch || len(w.batch) >= entriesBatch {
 		return w.flush(ctx)
 	}
 	return nil
@@ -113,8 +122,8 @@ func (w *walker) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(w.small) == 0 {
-		return nil
+	if err := w.flushKnown(ctx); err != nil || len(w.small) == 0 {
+		return err
 	}
 	files, src := w.small, w.src
 	w.small, w.smallSz = nil, 0

@@ -67,6 +67,9 @@ func (g *mending) take(ctx context.Context, p relay.Packet) error {
 		return err
 	}
 	g.segments++
+	if g.s.saver.due() { // all that was taken is used, and its signature held
+		g.s.saver.begin(g.s.spool.Len(), g.s.files.partials())
+	}
 	return nil
 }
 

@@ -48,6 +48,11 @@ func (t *target) complete(ctx context.Context, s sink) error {
 		if err != nil {
 			return err
 		}
+		if ts, ok := s.(*treeSink); ok {
+			if err := ts.passed(); err != nil {
+				return err
+			}
+		}
 		if len(lack) == 0 && len(m.nodes) == 0 {
 			m.say(nil)
 			t.meter.enter(control.PhaseReadDone)
@@ -92,7 +97,7 @@ func (m *mender) suspect(found []suspect) error {
 	ts, ok := m.s.(*treeSink)
 	level := m.t.chain.plan.Settings.Verify
 	for _, x := range found {
-		if !ok || level != control.VerifyReadBack || m.t.job.SourceDone() {
+		if !ok || level != control.VerifyReadBack && !ts.kept.has(x.number) || m.t.job.SourceDone() {
 			return differs(x.path, fmt.Sprintf("file %d", x.number))
 		}
 		if err := ts.files.blamed.add(x.number, wholeFile, x.path); err != nil {

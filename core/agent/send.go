@@ -122,6 +122,10 @@ func (s *sender) take(ctx context.Context, p *parcel) error {
 	switch {
 	case p.large != nil:
 		for _, n := range p.nodes {
+			if n.value != nil {
+				p.large.tree.AddValue(n.index, *n.value, n.length)
+				continue
+			}
 			p.large.tree.Add(n.index, n.node, n.length)
 		}
 		if err := s.keep(p); err != nil {
@@ -158,7 +162,7 @@ func (s *sender) keep(p *parcel) error {
 		}
 	}
 	for _, n := range p.nodes {
-		if err := s.nodes.Set(p.large.number, n.index, n.node.Value()); err != nil {
+		if err := s.nodes.Set(p.large.number, n.index, n.its()); err != nil {
 			return err
 		}
 	}

@@ -3,8 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,7 +25,7 @@ func (t *target) newSink(ctx context.Context) (sink, error) {
 	t.mu.Lock()
 	st := t.staging
 	t.mu.Unlock()
-	spool, err := manifest.Create(st.MetaPath(), manifest.Header{Transfer: t.job.cfg.Transfer, DigestRule: t.chain.rule()})
+	spool, err := manifest.Create(st.MetaPath(), t.chain.header(t.job.cfg.Transfer))
 	if err != nil {
 		return nil, err
 	}
@@ -66,28 +67,35 @@ type treeSink struct {
 	segments chan segment
 	closing  sync.Once
 
-	open []*arrival // of the segment under way
-	end  *frame.PassEnd
+	open    []*arrival // of the segment under way
+	end     *frame.PassEnd
+	over    bool // pass 1 is
+	kept    *inherited
+	saver   saver
+	pending atomic.Int64  // content that was taken and is not used yet
+	drained chan struct{} // it has become none
 }
 
 // segment is one whose end has arrived.
 type segment struct {
-	frames []*arrival
-	end    relay.Packet
+	frames  []*arrival
+	end     relay.Packet
+	checked chan struct{} // closed when its signature held
 }
 
 func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *manifest.Spool) (*treeSink, error) {
-	disk, err := tree.NewSink(st.Data(), tree.SinkOptions{Owner: t.chain.plan.Settings.Owner, Root: os.Geteuid() == 0})
+	disk, err := tree.NewSink(st.Data(), t.sinkOptions())
 	if err != nil {
 		spool.Close()
 		return nil, err
 	}
-	s := &treeSink{t: t, disk: disk, staging: st, spool: spool, work: make(chan *arrival, 8), segments: make(chan segment, 4)}
+	s := &treeSink{t: t, disk: disk, staging: st, spool: spool, kept: t.kept, drained: make(chan struct{}, 1), work: make(chan *arrival, 8), segments: make(chan segment, 4)}
 	inMemory, name := cacheOnly(st.Data())
 	s.files = newFiles(disk, t.meter, t.chain.plan.Settings.Verify, inMemory)
 	if s.files.proof == proveNow {
 		t.meter.warn(control.Warning{What: "the read-back came from memory: " + name + " keeps its files nowhere else", Count: 1, Example: t.member.Destination.Dir})
 	}
+	s.saver = saver{every: t.job.checkpoints(), save: s.save, log: t.job.cfg.Log, last: time.Now()}
 	t.job.reached(pointOpened, s)
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	for range workers() {
@@ -103,11 +111,11 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		return context.Cause(s.ctx)
 	}
 	if p.Type == frame.TypeSegmentEnd {
-		frames := s.open
+		seg := segment{s.open, p, make(chan struct{})}
 		s.open = nil
 		select {
-		case s.segments <- segment{frames, p}:
-			return nil
+		case s.segments <- seg:
+			return s.checkpoint(seg)
 		case <-s.ctx.Done():
 			p.Release()
 			return context.Cause(s.ctx)
@@ -120,10 +128,12 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		return s.t.broken("a segment without an end")
 	}
 	if a.claim.content {
+		s.pending.Add(1)
 		select {
 		case s.work <- a:
 			return nil
 		case <-s.ctx.Done():
+			s.used()
 			p.Release()
 			return context.Cause(s.ctx)
 		}
@@ -175,6 +185,11 @@ func (s *treeSink) entries(f *frame.Frame) error {
 			continue
 		}
 		if e.Type == sdk.FileRegular && e.Size > 0 {
+			if took, err := s.inherit(number, &e); err != nil {
+				return err
+			} else if took {
+				continue
+			}
 			if err := s.files.expect(number, e); err != nil {
 				return err
 			}
@@ -218,8 +233,20 @@ func (s *treeSink) digests(f *frame.Frame) error {
 
 // book books one of them.
 func (s *treeSink) book(d frame.FileDigest) error {
+	was, err := s.spool.Digest(d.Entry)
+	if err != nil {
+		return err
+	}
+	if was.State == manifest.DigestKept && (was.Sum != d.Sum || was.Size != int64(d.Size)) {
+		if err := s.disown(d.Entry); err != nil {
+			return err
+		}
+	}
 	if err := s.spool.SetDigest(d.Entry, manifest.Digest{Size: int64(d.Size), Sum: d.Sum, State: manifest.DigestOK}); err != nil {
 		return err
+	}
+	if s.kept.has(d.Entry) {
+		return nil // it is read back in the end
 	}
 	return s.files.told(d, func() sdk.Raw { return s.pathOf(d.Entry) })
 }
@@ -262,6 +289,7 @@ func (s *treeSink) proveAhead(above int, back []byte) error {
 // content uses one frame of content; scratch is memory for what it decodes to,
 // back for what is read back.
 func (s *treeSink) content(a *arrival, scratch, back []byte) ([]byte, error) {
+	defer s.used()
 	defer a.drop()
 	s.t.meter.busy.Start()
 	defer s.t.meter.busy.Stop()
@@ -292,6 +320,7 @@ func (s *treeSink) checker() error {
 		if err != nil {
 			return err
 		}
+		close(seg.checked)
 	}
 	return nil
 }
@@ -310,6 +339,70 @@ func (s *treeSink) check(c *frame.Checker, seg segment) error {
 		return s.t.altered(err, claims, s.spool)
 	}
 	return nil
+}
+
+// used books that a frame's content was used, or given up.
+func (s *treeSink) used() {
+	if s.pending.Add(-1) == 0 {
+		select {
+		case s.drained <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// checkpoint begins one, if it is due, at the end of a segment: when all that
+// was taken is used, and the signature over it held.
+func (s *treeSink) checkpoint(seg segment) error {
+	if !s.saver.due() {
+		return nil
+	}
+	for s.pending.Load() > 0 {
+		select {
+		case <-s.drained:
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+	select {
+	case <-seg.checked:
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+	s.saver.begin(s.spool.Len(), s.files.partials())
+	return nil
+}
+
+// save brings all that was written to the disk, and then writes a checkpoint
+// of what there was before.
+func (s *treeSink) save(entries uint64, files []partial) error {
+	if err := s.spool.Sync(); err != nil {
+		return err
+	}
+	if err := s.staging.Sync(); err != nil {
+		return err
+	}
+	return saveCheckpoint(s.staging.MetaPath(), entries, files)
+}
+
+// passed is called when pass 1 is over, and again after each repair pass: all
+// that is there was signed. What earlier attempts have left is of no use any
+// more.
+func (s *treeSink) passed() error {
+	if !s.over || s.saver.due() {
+		s.saver.wait()
+		s.saver.begin(s.spool.Len(), s.files.partials())
+	}
+	s.over = true
+	if len(s.kept.attempts) == 0 {
+		return nil
+	}
+	s.saver.wait()
+	if s.over { // what came since was used only when its signature held
+		s.saver.begin(s.spool.Len(), s.files.partials())
+		s.saver.wait()
+	}
+	return s.staging.DropKept()
 }
 
 // finish ends the workers and the checker and returns their first error.
@@ -331,6 +424,8 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 
 func (s *treeSink) close() {
 	_ = s.finish()
+	s.saver.wait()
+	s.kept.close()
 	for a := range s.work { // what no worker took
 		a.Release()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -92,7 +93,11 @@ func (s *source) readAndServe(ctx context.Context, data *link.Conn) error {
 		return err
 	}
 	defer read.close()
-	if err := s.pass(ctx, data, read); err != nil {
+	flushing := newLife(ctx)
+	flushing.group.Go(func() { s.flushNowAndThen(flushing.ctx, read) })
+	err = s.pass(ctx, data, read)
+	flushing.end()
+	if err != nil {
 		return err
 	}
 	if err := read.flush(); err != nil {
@@ -114,6 +119,24 @@ func (s *source) awaitBegin(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// flushNowAndThen has the death of this agent cost little of what it has read.
+func (s *source) flushNowAndThen(ctx context.Context, read *reading) {
+	every := s.job.checkpoints()
+	if every == 0 {
+		return
+	}
+	for {
+		select {
+		case <-time.After(every):
+			if err := read.flush(); err != nil {
+				s.job.cfg.Log.Warn("what was read is not kept", "error", err) // pass 1 will fail of it, too
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

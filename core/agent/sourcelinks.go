@@ -58,7 +58,7 @@ func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 		err := exchange(ctx, conn, func(n note) {
 			switch n.Type {
 			case noteReady:
-				s.set(func() { p.ready = true })
+				s.set(func() { p.ready, p.kept = true, n.Kept })
 			case noteNeed:
 				s.need(p, n)
 			case noteVerified:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/transferpy/transferpy/core/agent/link"
 	"github.com/transferpy/transferpy/core/agent/process"
 	"github.com/transferpy/transferpy/core/agent/staging"
+	"github.com/transferpy/transferpy/core/agent/tree"
 	"github.com/transferpy/transferpy/core/agent/undo"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -28,6 +30,7 @@ type target struct {
 	arrivals *arrivals       // the data
 	renewed  chan *link.Conn // notes made anew by the source
 	repairs  chan *link.Conn // links of repair passes, by the source
+	kept     *inherited      // what earlier attempts have left
 	began    chan struct{}   // closed by the source's begin note
 	once     sync.Once
 	life     *life
@@ -45,7 +48,7 @@ type target struct {
 func newTarget(j *Job, c *chain, index int) *target {
 	m := c.plan.Members[index]
 	t := &target{job: j, chain: c, member: m, index: index, meter: newMeter(m.Name, j.cfg.Changed),
-		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), repairs: make(chan *link.Conn, 1), began: make(chan struct{})}
+		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), repairs: make(chan *link.Conn, 1), kept: &inherited{}, began: make(chan struct{})}
 	t.arrivals = newArrivals(m, c.plan.Members[index-1], t.patience(), t.meter)
 	return t
 }
@@ -70,14 +73,37 @@ func (t *target) stage() error {
 	}); err != nil {
 		return err
 	}
-	st, err := staging.Create(spec)
+	begin := staging.Create
+	if t.job.cfg.Resume {
+		begin = staging.Resume
+	}
+	st, err := begin(spec)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	t.staging = st
 	t.mu.Unlock()
+	return t.inherit(st)
+}
+
+// inherit opens what earlier attempts have left; of no use to a stream, which
+// is taken in order from its beginning on, nor without digests.
+func (t *target) inherit(st *staging.Staging) error {
+	if t.chain.stream() || !t.chain.digests() {
+		return st.DropKept()
+	}
+	if t.job.cfg.Resume {
+		t.kept = openInherited(st, t.sinkOptions(), func(err error) {
+			t.job.cfg.Log.Warn("what an earlier attempt has left is of no use", "error", err)
+		})
+	}
 	return nil
+}
+
+// sinkOptions say how entries become files here.
+func (t *target) sinkOptions() tree.SinkOptions {
+	return tree.SinkOptions{Owner: t.chain.plan.Settings.Owner, Root: os.Geteuid() == 0}
 }
 
 // run is the target's whole life up to its being verified: link, receive,
@@ -103,7 +129,7 @@ func (t *target) run(ctx context.Context) error {
 	}
 	t.job.group.Go(func() { t.route(t.job.ctx) })
 	t.meter.enter(control.PhaseReady)
-	t.say(note{Type: noteReady})
+	t.say(note{Type: noteReady, Kept: t.kept.states()})
 	select {
 	case <-t.began:
 	case <-ctx.Done():
@@ -189,6 +215,7 @@ func (t *target) commit(ctx context.Context) error {
 func (t *target) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.kept.close()
 	if t.staging != nil {
 		t.staging.Close()
 	}

@@ -27,7 +27,8 @@ func (s *treeSink) verify(ctx context.Context) ([]suspect, error) {
 		return nil, err
 	}
 	s.t.job.reached(pointSynced, s)
-	if s.t.chain.plan.Settings.Verify == control.VerifyReadBack && !s.files.allProven(s.disk) {
+	level := s.t.chain.plan.Settings.Verify
+	if level == control.VerifyReadBack && !s.files.allProven(s.disk) || level == control.VerifyReceived && s.kept.some() {
 		if err := s.readBack(ctx); err != nil {
 			return nil, err
 		}
@@ -129,7 +130,7 @@ func (s *treeSink) readBack(ctx context.Context) error {
 			if d.State != manifest.DigestOK || d.Size != e.Size {
 				return s.t.broken("the source told no digest of " + e.Path.Display())
 			}
-			if s.files.proven.has(n) {
+			if s.files.proven.has(n) || s.t.chain.plan.Settings.Verify == control.VerifyReceived && !s.kept.has(n) {
 				return nil
 			}
 			return s.spread(ctx, &check{number: n, entry: e, want: d, tree: digest.NewTree(), left: digest.Pieces(e.Size)}, work)

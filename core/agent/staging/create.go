@@ -203,7 +203,7 @@ func (s *Staging) emptyLostFound() bool {
 // member of this one, is about to publish.
 func (s *Staging) checkOthers() error {
 	return eachName(s.dir, func(name string) error {
-		if !strings.HasPrefix(name, prefix) {
+		if !strings.HasPrefix(name, prefix) || name == s.spec.Name() { // its own, taken over
 			return nil
 		}
 		other, alive := inspect(s.dir, name)
