@@ -55,7 +55,10 @@ type agentDir struct {
 
 // listAgents returns the directories of a transfer's agents on this machine.
 func listAgents(state *state, transfer string) ([]agentDir, error) {
-	dir := state.transferDir(transfer)
+	return agentsIn(state.transferDir(transfer))
+}
+
+func agentsIn(dir string) ([]agentDir, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -186,10 +189,15 @@ func (d agentDir) discard() {
 	os.RemoveAll(d.path)
 }
 
-// holdsManifest reports whether a whole manifest of what was read lies there.
+// holdsManifest reports whether a manifest of what was read lies there, if only
+// of a part of it.
 func (d agentDir) holdsManifest() bool {
-	spool, err := manifest.Open(d.path)
-	return err == nil && spool.Close() == nil
+	spool, err := manifest.OpenPart(d.path, 1)
+	if err != nil {
+		return false
+	}
+	some := spool.Len() > 0
+	return spool.Close() == nil && some
 }
 
 // lastWords is the end of what the runtime wrote when the agent crashed.

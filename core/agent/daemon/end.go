@@ -57,6 +57,23 @@ func (s *server) end(e ending) {
 		if err := s.dir.remove(); err != nil {
 			s.files.log.Error("remove the agent's directory", "error", err)
 		}
+		if !e.keep {
+			s.dropKept()
+		}
+	}
+}
+
+// dropKept removes what earlier attempts have left on this host, when this
+// agent was the last one here.
+func (s *server) dropKept() {
+	ctx, cancel := context.WithTimeout(context.Background(), undoFor)
+	defer cancel()
+	failed, err := dropKept(ctx, &state{path: s.config.StateDir}, s.config.Transfer)
+	for d, why := range failed {
+		s.files.log.Error("remove what was kept", "of", d.id, "error", why)
+	}
+	if err != nil {
+		s.files.log.Error("remove what was kept", "error", err)
 	}
 }
 

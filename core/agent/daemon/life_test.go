@@ -336,14 +336,15 @@ func TestResumePrepares(t *testing.T) {
 	path := h.stage(t, h.kill(t, h.prepare(time.Minute)))
 	prepare := &control.Request{Verb: control.VerbPrepare, Transfer: "t", Call: "again", Prepare: &control.Prepare{Lease: time.Minute, Hold: time.Hour, Keep: true, Resume: "t"}}
 	r := h.ask(prepare)
-	if r.Error != nil || len(r.Agents) != 1 || r.Agents[0].Ready == nil || exists(path) {
+	if r.Error != nil || len(r.Agents) != 1 || r.Agents[0].Ready == nil || !r.Agents[0].Ready.Kept || !exists(path) {
 		t.Fatalf("%+v; staging %v", r, exists(path))
 	}
 	if again := h.ask(prepare); again.Error != nil || again.Agents[0].Agent != r.Agents[0].Agent {
 		t.Errorf("the same call again: %+v", again)
 	}
-	if s := h.stop(); len(s.Agents) != 1 || !s.Agents[0].Status.Ended || exists(h.transferDir()) {
-		t.Errorf("stop: %+v", s)
+	// It is the last one here, and keeps nothing: what the old one kept goes too.
+	if s := h.stop(); len(s.Agents) != 1 || !s.Agents[0].Status.Ended || exists(h.transferDir()) || exists(path) {
+		t.Errorf("stop: %+v; staging %v", s, exists(path))
 	}
 }
 

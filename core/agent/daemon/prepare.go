@@ -39,8 +39,9 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 	if a, err := prepared(state, q); a != nil || err != nil {
 		return one(a), err
 	}
+	var kept []string
 	if q.Prepare.Resume != "" {
-		if err := clearKept(ctx, state, q.Transfer); err != nil {
+		if kept, err = putAside(ctx, state, q.Transfer); err != nil {
 			return nil, err
 		}
 	}
@@ -54,28 +55,13 @@ func prepare(ctx context.Context, state *state, q *control.Request) (*control.Re
 	}
 	ready, err := spawn(ctx, &serveConfig{
 		V: control.Version, StateDir: state.path, Transfer: q.Transfer, Agent: id,
-		Call: q.Call, Generation: q.Generation, Prepare: *q.Prepare,
+		Call: q.Call, Generation: q.Generation, Prepare: *q.Prepare, Kept: kept,
 	})
 	if err != nil {
 		os.Remove(state.transferDir(q.Transfer)) // fails unless it is empty
 		return nil, err
 	}
 	return one(&control.Answer{Agent: id, Ready: ready}), nil
-}
-
-// clearKept makes room for a resumed transfer: what agents of an earlier
-// attempt have left is undone, and with it goes what they kept.
-func clearKept(ctx context.Context, state *state, transfer string) error {
-	dirs, err := listAgents(state, transfer)
-	if err != nil {
-		return err
-	}
-	for _, d := range dirs {
-		if _, err := recoverAgent(ctx, d, false); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }
 
 func one(a *control.Answer) *control.Reply {
@@ -114,6 +100,7 @@ type serveConfig struct {
 	Call       string          `json:"call"`
 	Generation uint64          `json:"generation"`
 	Prepare    control.Prepare `json:"prepare"`
+	Kept       []string        `json:"kept,omitempty"` // directories of earlier agents, the newest first
 }
 
 func (c *serveConfig) dir() agentDir {

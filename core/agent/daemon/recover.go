@@ -38,7 +38,14 @@ func recoverAgents(ctx context.Context, state *state, q *control.Request) (*cont
 		reply.Agents = append(reply.Agents, a)
 	}
 	sweepRests(state, q.Transfer)
-	return reply, nil
+	if q.Recover.Keep {
+		return reply, nil
+	}
+	failed, err := dropKept(ctx, state, q.Transfer)
+	for d, why := range failed {
+		reply.Agents = append(reply.Agents, control.Answer{Agent: d.id, Error: sdk.AsError(why)})
+	}
+	return reply, err
 }
 
 // recoverAgent replays the undos of one dead agent and removes its directory,

@@ -89,11 +89,14 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 	if lowered != nil {
 		files.log.Warn("the CPU priority holds within this session only", "error", lowered)
 	}
+	ready.Ready.Kept = len(config.Kept) > 0
 	s = newServer(&config, files, ready.Ready)
 	s.job = agent.New(agent.Config{
 		Transfer: config.Transfer, Agent: config.Agent, StateDir: dir.path,
 		Identity: ready.identity, Listener: listener, Undo: files.undo, Log: files.log,
 		Changed: s.changed, SourceDone: s.sourceDone,
+		Keep: config.Prepare.Keep, Checkpoint: config.Prepare.Checkpoint,
+		Resume: config.Prepare.Resume != "", Kept: config.Kept,
 	})
 	i := info{V: control.Version, Call: config.Call, PID: os.Getpid(), Machine: facts.MachineID(), Ready: s.ready}
 	if err := dir.arriving().writeInfo(&i); err != nil {

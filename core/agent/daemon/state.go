@@ -19,11 +19,14 @@ import (
 //	agents/              binaries, placed by the controller
 //	in/                  messages, put there by the controller, deleted by their reader
 //	run/TRANSFER/AGENT/  one living agent, or what is left of one
+//	kept/TRANSFER/AGENT/ what an agent of an earlier attempt has left, while
+//	                     the transfer is resumed
 //	profile/             made by whoever wants profiles of agents; see profileDir
 const (
 	agentsDir = "agents"
 	inDir     = "in"
 	runDir    = "run"
+	keptDir   = "kept"
 )
 
 // staleMessage is the age at which a message that nobody has read is removed.
