@@ -13,7 +13,7 @@ import (
 const commitLimit = 5 * time.Minute
 
 // commit publishes the targets that are verified and ends all agents, in one
-// call. From here on an interrupt does not turn back: half of the targets
+// call; with KeepPartial the end is a call of its own. From here on an interrupt does not turn back: half of the targets
 // with and half without would be worse than either.
 func (r *run) commit(ctx context.Context) error {
 	var names []string
@@ -33,7 +33,8 @@ func (r *run) commit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
 	defer cancel()
 	req := r.request(control.VerbCommit)
-	req.Commit = &control.Commit{Members: names, Stop: true}
+	// What the source has read is kept until every copy is known to be there.
+	req.Commit = &control.Commit{Members: names, Stop: !r.req.KeepPartial}
 	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.living()...))
 	for !r.committed() && !r.silentSince(began) && ctx.Err() == nil {
 		// The same call again: an agent that has it already answers how it went.

@@ -77,7 +77,7 @@ func TestResume(t *testing.T) {
 	if r.ExitCode != 0 || r.Transfer != id || len(r.Targets) != 1 || r.Targets[0].Host != "b" || r.Kept {
 		t.Errorf("report: %+v", r)
 	}
-	if got := tr.verbs(); got != "probe prepare start commit" {
+	if got := tr.verbs(); got != "probe prepare start commit stop" {
 		t.Errorf("calls: %s", got)
 	}
 	if len(tr.site.hosts["a"].prepares) != prepares {
@@ -177,7 +177,7 @@ func TestResumeAfterTheControllerDied(t *testing.T) {
 	if r.ExitCode != 0 || len(r.Targets) != 2 {
 		t.Fatalf("exit %d: %v", r.ExitCode, r.Err)
 	}
-	if got := tr.verbs(); got != "status stop recover probe prepare start commit" {
+	if got := tr.verbs(); got != "status stop recover probe prepare start commit stop" {
 		t.Errorf("calls: %s", got)
 	}
 	for name, h := range tr.site.hosts {

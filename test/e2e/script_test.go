@@ -306,7 +306,7 @@ func (s *script) wire(_ bool, args []string) {
 		if t.Host != args[0] {
 			continue
 		}
-		fmt.Fprintf(s.ts.Stdout(), "%d bytes on the wire to %s\n", t.Wire, t.Host)
+		s.ts.Logf("%d bytes on the wire to %s", t.Wire, t.Host)
 		if t.Wire < least || t.Wire > most {
 			s.ts.Fatalf("%d bytes went to %s, want %d to %d", t.Wire, t.Host, least, most)
 		}
