@@ -93,6 +93,11 @@ func readCheckpointFile(f *os.File) (*checkpoint, error) {
 	return readCheckpoint(f, info.Size())
 }
 
+// useless reports whether no attempt can tell what it had.
+func (h *inherited) useless() bool {
+	return !slices.ContainsFunc(h.attempts, func(a *attempt) bool { return a.check != nil })
+}
+
 // states is what the source is told.
 func (h *inherited) states() []keptState {
 	var list []keptState
@@ -112,7 +117,8 @@ type holding struct {
 }
 
 // take takes over the file of an entry, if an earlier attempt had some of it;
-// nil if none had, or the file is not what it was.
+// nil if none had, or the file is not what it was. Then what lies in its place
+// is removed at once: the room is needed for what comes.
 func (h *inherited) take(disk *tree.Sink, number uint64, e *manifest.Entry) (*holding, error) {
 	for _, a := range h.attempts {
 		had, err := a.holdingOf(e)
@@ -122,19 +128,29 @@ func (h *inherited) take(disk *tree.Sink, number uint64, e *manifest.Entry) (*ho
 		if had == nil {
 			continue
 		}
-		// An attempt in between may have taken it over itself, and ended
-		// before it had a checkpoint.
-		for _, from := range h.attempts {
-			if ok, err := disk.Adopt(from.data, e); err != nil {
-				return nil, err
-			} else if ok {
-				h.taken.add(number)
-				return had, nil
-			}
+		if ok, err := h.adopt(disk, e); err != nil {
+			return nil, err
+		} else if ok {
+			h.taken.add(number)
+			return had, nil
 		}
-		return nil, nil
+		break
+	}
+	for _, a := range h.attempts {
+		a.data.Discard(e)
 	}
 	return nil, nil
+}
+
+// adopt moves the file from wherever it lies: an attempt in between may have
+// taken it over itself, and ended before it had a checkpoint.
+func (h *inherited) adopt(disk *tree.Sink, e *manifest.Entry) (bool, error) {
+	for _, from := range h.attempts {
+		if ok, err := disk.Adopt(from.data, e); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
 }
 
 // holdingOf looks into the checkpoint. A file of another size, or changed since,

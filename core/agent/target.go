@@ -97,6 +97,10 @@ func (t *target) inherit(st *staging.Staging) error {
 		t.kept = openInherited(st, t.sinkOptions(), func(err error) {
 			t.job.cfg.Log.Warn("what an earlier attempt has left is of no use", "error", err)
 		})
+		if t.kept.useless() {
+			t.kept.close()
+			return st.DropKept()
+		}
 	}
 	return nil
 }

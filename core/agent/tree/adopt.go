@@ -54,6 +54,12 @@ func (k *Sink) Adopt(from *Sink, e *manifest.Entry) (bool, error) {
 	return false, diskerr.New("cannot take over", k.full(e.Path), err)
 }
 
+// Discard removes what is no directory from where an entry would be; best
+// effort.
+func (k *Sink) Discard(e *manifest.Entry) {
+	_ = k.in(e.Path, func(parent int, name string) error { return unix.Unlinkat(parent, name, 0) })
+}
+
 // plain makes a file that was finished like one that was just made.
 func plain(parent int, name string, mode uint32) error {
 	// A file may be closed to its owner, who opens it by this.
