@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -56,26 +57,26 @@ func (e *engine) message(ctx context.Context, hosts []string, place Place, req c
 		return
 	}
 	if len(data) <= e.traits.MaxStdin {
-		e.ask(ctx, hosts, sdk.Command{Argv: []sdk.Raw{place.Program, sdk.Raw(req.Verb)}, Stdin: data}, answers)
+		e.ask(ctx, hosts, sdk.Command{Argv: []sdk.Raw{place.Program, sdk.Raw(req.Verb)}, Stdin: data}, answers.take)
 		return
 	}
 	sum := sha256.Sum256(data)
-	byPath, failed := e.putNew(ctx, hosts, place.StateDir+"/in", "", data)
-	for h, err := range failed {
-		answers.set(h, Answer{Err: err})
-	}
-	for path, names := range byPath {
+	e.putNew(ctx, hosts, newFile{dir: place.StateDir + "/in", content: data}, func(path sdk.Raw, names []string) {
 		argv := []sdk.Raw{place.Program, sdk.Raw(req.Verb), "--message", path, "--digest", sdk.Raw(hex.EncodeToString(sum[:]))}
-		e.ask(ctx, names, sdk.Command{Argv: argv}, answers)
-	}
+		e.ask(ctx, names, sdk.Command{Argv: argv}, answers.take)
+	}, func(host string, err *sdk.Error) { answers.set(host, Answer{Err: err}) })
 }
 
-// ask runs an agent's command and takes its replies.
-func (e *engine) ask(ctx context.Context, hosts []string, cmd sdk.Command, answers *answers) {
-	for host, res := range e.run(ctx, hosts, cmd) {
-		reply, err := readReply(host, cmd.Argv[0], res)
-		answers.set(host, Answer{Reply: reply, Err: err})
-	}
+// ask runs an agent's command and hands on its replies, in batches as of each.
+func (e *engine) ask(ctx context.Context, hosts []string, cmd sdk.Command, take func(map[string]Answer)) {
+	e.stream(ctx, hosts, cmd, func(results map[string]sdk.Result) {
+		got := make(map[string]Answer, len(results))
+		for host, res := range results {
+			reply, err := readReply(host, cmd.Argv[0], res)
+			got[host] = Answer{Reply: reply, Err: err}
+		}
+		take(got)
+	})
 }
 
 // readReply reads what an agent printed. The host may be hostile: the output
@@ -118,6 +119,23 @@ func (a *answers) set(host string, answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.byHost[host] = answer
+}
+
+// take is set for several hosts.
+func (a *answers) take(more map[string]Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.Copy(a.byHost, more)
+}
+
+// of is the answer of a host; none yet is an error.
+func (a *answers) of(host string) Answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if answer, ok := a.byHost[host]; ok {
+		return answer
+	}
+	return Answer{Err: &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "the host was not asked"}}
 }
 
 // Retry broadcasts and asks the hosts that could not be reached again, up to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,38 +38,55 @@ func (e *engine) longestWait() time.Duration {
 
 // run runs cmd on hosts and returns one result for each.
 func (e *engine) run(ctx context.Context, hosts []string, cmd sdk.Command) map[string]sdk.Result {
+	var mu sync.Mutex
+	all := make(map[string]sdk.Result, len(hosts))
+	e.stream(ctx, hosts, cmd, func(results map[string]sdk.Result) {
+		mu.Lock()
+		defer mu.Unlock()
+		maps.Copy(all, results)
+	})
+	return all
+}
+
+// stream runs cmd on hosts and hands the results on as each does.
+func (e *engine) stream(ctx context.Context, hosts []string, cmd sdk.Command, take func(map[string]sdk.Result)) {
 	limit := cmd.Timeout
 	if limit == 0 {
 		limit = e.traits.MaxWait
 	}
-	return e.each(ctx, hosts, limit, func(ctx context.Context, hosts []string, emit func(sdk.Result)) error {
+	e.each(ctx, hosts, limit, func(ctx context.Context, hosts []string, emit func(sdk.Result)) error {
 		return e.exec.Run(ctx, hosts, cmd, emit)
-	})
+	}, take)
 }
 
 // each makes as few calls as the executor's MaxHosts allows, as many at once
-// as its MaxCalls does, and returns one result for each host.
-func (e *engine) each(ctx context.Context, hosts []string, limit time.Duration, call func(context.Context, []string, func(sdk.Result)) error) map[string]sdk.Result {
+// as its MaxCalls does. take gets one result for each host, in batches, from
+// several goroutines at once: all of them together where the hosts answer,
+// and where some are slow or silent those that have answered do not wait for
+// them. each returns when the last take has returned.
+func (e *engine) each(ctx context.Context, hosts []string, limit time.Duration, call func(context.Context, []string, func(sdk.Result)) error, take func(map[string]sdk.Result)) {
 	size := len(hosts)
 	if e.traits.MaxHosts > 0 {
 		size = min(size, e.traits.MaxHosts)
 	}
-	results := &results{wanted: make(map[string]bool, len(hosts)), got: make(map[string]sdk.Result, len(hosts))}
-	for _, h := range hosts {
-		results.wanted[h] = true
-	}
+	results := newBatches(hosts, e.quiet(), take)
+	defer results.close()
 	var wg sync.WaitGroup
 	for chunk := range slices.Chunk(hosts, max(size, 1)) {
 		wg.Go(func() {
 			err := e.one(ctx, limit, func(ctx context.Context) error { return call(ctx, chunk, results.add) })
 			for _, h := range chunk {
-				results.fill(h, e.silent(h, err))
+				results.add(sdk.Result{Host: h, Err: e.silent(h, err)}) // where there was none
 			}
 		})
 	}
 	wg.Wait()
-	return results.got
 }
+
+// quiet is after how much silence of all hosts those that have answered go on
+// without the others. It is long beside what a call usually takes, so that
+// hosts that are well stay together in few calls.
+func (e *engine) quiet() time.Duration { return max(time.Second, 2*e.traits.Latency) }
 
 // one makes one call, when a slot is free.
 func (e *engine) one(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
@@ -105,34 +123,5 @@ func (e *engine) silent(host string, err error) *sdk.Error {
 		return &sdk.Error{Kind: sdk.KindCancelled, Host: host, Message: "the call was cancelled"}
 	default:
 		return &sdk.Error{Kind: sdk.KindUnreachable, Host: host, Message: fmt.Sprintf("executor %s: %v", e.name, err)}
-	}
-}
-
-// results collects what calls emit. Of several results for one host the
-// first counts; results for hosts that nobody asked are dropped.
-type results struct {
-	mu     sync.Mutex
-	wanted map[string]bool
-	got    map[string]sdk.Result
-}
-
-func (r *results) add(res sdk.Result) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, double := r.got[res.Host]; !double && r.wanted[res.Host] {
-		if res.Err != nil {
-			copied := *res.Err
-			copied.Host = res.Host
-			res.Err = &copied
-		}
-		r.got[res.Host] = res
-	}
-}
-
-func (r *results) fill(host string, err *sdk.Error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ok := r.got[host]; !ok {
-		r.got[host] = sdk.Result{Host: host, Err: err}
 	}
 }

@@ -22,11 +22,11 @@ func (f *Fleet) Put(ctx context.Context, name string, content []byte) (sdk.Raw, 
 	if h == nil || h.place.StateDir == "" {
 		return "", &sdk.Error{Kind: sdk.KindInternal, Host: name, Message: "the host was not probed"}
 	}
-	byPath, failed := h.engine.putNew(ctx, []string{name}, h.place.StateDir+"/in", "", content)
-	for path := range byPath {
-		return path, nil
-	}
-	return "", failed[name]
+	var at sdk.Raw
+	var failed *sdk.Error
+	h.engine.putNew(ctx, []string{name}, newFile{dir: h.place.StateDir + "/in", content: content},
+		func(path sdk.Raw, _ []string) { at = path }, func(_ string, err *sdk.Error) { failed = err })
+	return at, failed
 }
 
 // Withdraw removes files that were put and that no agent will read. It has a

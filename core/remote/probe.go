@@ -18,10 +18,20 @@ import (
 // the executor's output.
 const mostQuestions = 200
 
+// Keep is told of a host's facts as they come in, and may take out of them what
+// was asked for other hosts' sake: since every host answers the questions of
+// all, the rest would grow with the square of their number. It is called from
+// several goroutines at once.
+type Keep func(host string, facts *control.Facts)
+
 // Probe finds or places the agent on every host and asks it. It makes one
 // call for each executor; where an agent must be placed, two more. Each
-// host's answer carries Facts, or the error says what is in the way there.
-func (f *Fleet) Probe(ctx context.Context, probe control.Probe) map[string]Answer {
+// host's answer carries Facts, or the error says what is in the way there. A
+// nil keep keeps all.
+func (f *Fleet) Probe(ctx context.Context, probe control.Probe, keep Keep) map[string]Answer {
+	if keep == nil {
+		keep = func(string, *control.Facts) {}
+	}
 	answers := newAnswers(len(f.hosts))
 	var wg sync.WaitGroup
 	for _, e := range f.engines {
@@ -32,7 +42,7 @@ func (f *Fleet) Probe(ctx context.Context, probe control.Probe) map[string]Answe
 			}
 		}
 		if len(names) > 0 {
-			wg.Go(func() { f.probeWith(ctx, e, names, probe, answers) })
+			wg.Go(func() { f.probeWith(ctx, e, names, probe, &prober{fleet: f, engine: e, keep: keep, answers: answers}) })
 		}
 	}
 	wg.Wait()
@@ -46,96 +56,150 @@ func (f *Fleet) Probe(ctx context.Context, probe control.Probe) map[string]Answe
 
 // probeWith probes the hosts of one executor: the first part of the questions
 // with the script that finds the agent, what did not fit in one message
-// afterwards.
-func (f *Fleet) probeWith(ctx context.Context, e *engine, names []string, probe control.Probe, answers *answers) {
+// afterwards. Hosts that have answered do not wait for those that have not.
+func (f *Fleet) probeWith(ctx context.Context, e *engine, names []string, probe control.Probe, p *prober) {
 	parts, err := split(probe, e.traits.MaxStdin)
 	if err == nil {
-		err = f.find(ctx, e, names, parts[0], answers)
+		p.digests, err = f.options.Agents.Digests(e.name == "local")
 	}
 	if err != nil {
 		for _, n := range names {
-			answers.set(n, Answer{Err: named(err, n)})
+			p.answers.set(n, Answer{Err: named(err, n)})
 		}
 		return
 	}
-	for _, part := range parts[1:] {
-		more := newAnswers(len(names))
-		for _, group := range e.found(names, answers) {
-			e.ask(ctx, group.names, sdk.Command{Argv: []sdk.Raw{group.program, sdk.Raw(control.VerbProbe)}, Stdin: part}, more)
-		}
-		for n, a := range more.byHost {
-			if err := checkFacts(n, &a); err != nil {
-				answers.set(n, Answer{Err: err})
-				continue
-			}
-			merge(answers.byHost[n].Reply.Facts, a.Reply.Facts)
-		}
-	}
+	p.first, p.rest = parts[0], parts[1:]
+	p.find(ctx, names)
 }
 
-// find runs the first script with the first part of the questions, and
-// places the agent where it is missing.
-func (f *Fleet) find(ctx context.Context, e *engine, names []string, questions []byte, answers *answers) error {
-	digests, err := f.options.Agents.Digests(e.name == "local")
-	if err != nil {
-		return err
-	}
+// prober asks the hosts of one executor.
+type prober struct {
+	fleet   *Fleet
+	engine  *engine
+	digests map[string]string // of the agents there are, by architecture
+	first   []byte            // the questions that go with the script
+	rest    [][]byte          // the others
+	keep    Keep
+	answers *answers
+}
+
+// find runs the first script, places the agent where it is missing, and goes
+// on with the rest of the questions.
+func (p *prober) find(ctx context.Context, names []string) {
 	argv := []sdk.Raw{"sh", "-c", findScript, "transferpy"}
-	for _, dir := range f.options.AgentDirs {
+	for _, dir := range p.fleet.options.AgentDirs {
 		argv = append(argv, sdk.Raw("dir="+dir))
 	}
-	for _, arch := range slices.Sorted(maps.Keys(digests)) {
-		argv = append(argv, sdk.Raw(arch+"="+digests[arch]))
+	for _, arch := range slices.Sorted(maps.Keys(p.digests)) {
+		argv = append(argv, sdk.Raw(arch+"="+p.digests[arch]))
 	}
-	missing := map[gap][]string{}
-	for name, res := range e.run(ctx, names, sdk.Command{Argv: argv, Stdin: questions}) {
-		g, ok, err := readGap(name, res, digests)
-		if ok {
-			missing[g] = append(missing[g], name)
-			continue
+	p.engine.stream(ctx, names, sdk.Command{Argv: argv, Stdin: p.first}, func(results map[string]sdk.Result) {
+		missing, found := map[gap][]string{}, map[string]Answer{}
+		for name, res := range results {
+			g, ok, err := readGap(name, res, p.digests)
+			if ok {
+				missing[g] = append(missing[g], name)
+				continue
+			}
+			a := Answer{Err: err}
+			if err == nil {
+				a.Reply, a.Err = readReply(name, "", res)
+			}
+			found[name] = a
 		}
-		a := Answer{Err: err}
-		if err == nil {
-			a.Reply, a.Err = readReply(name, "", res)
+		var wg sync.WaitGroup
+		for g, hosts := range missing {
+			wg.Go(func() { p.place(ctx, hosts, g) })
 		}
-		answers.set(name, factsOnly(name, a))
+		wg.Go(func() { p.found(ctx, found) })
+		wg.Wait()
+	})
+}
+
+// found takes the first answers of hosts, and asks these the rest.
+func (p *prober) found(ctx context.Context, first map[string]Answer) {
+	var well []string
+	for host, a := range first {
+		a = p.take(host, a)
+		p.answers.set(host, a)
+		if a.Err == nil {
+			well = append(well, host)
+		}
+	}
+	p.more(ctx, well, p.rest)
+}
+
+// take checks an answer and leaves of its facts what is the host's own.
+func (p *prober) take(host string, a Answer) Answer {
+	if err := checkFacts(host, &a); err != nil {
+		return Answer{Err: err}
+	}
+	p.keep(host, a.Reply.Facts)
+	return a
+}
+
+// more asks hosts that have answered further parts of the questions.
+func (p *prober) more(ctx context.Context, hosts []string, parts [][]byte) {
+	if len(parts) == 0 {
+		return
+	}
+	byProgram := map[sdk.Raw][]string{}
+	slices.Sort(hosts)
+	for _, h := range hosts {
+		program := p.answers.of(h).Reply.Facts.Program
+		byProgram[program] = append(byProgram[program], h)
 	}
 	var wg sync.WaitGroup
-	for g, hosts := range missing {
-		wg.Go(func() { f.place(ctx, e, hosts, g, digests[g.arch], questions, answers) })
+	for program, names := range byProgram {
+		cmd := sdk.Command{Argv: []sdk.Raw{program, sdk.Raw(control.VerbProbe)}, Stdin: parts[0]}
+		wg.Go(func() {
+			p.engine.ask(ctx, names, cmd, func(got map[string]Answer) { p.more(ctx, p.add(got), parts[1:]) })
+		})
 	}
 	wg.Wait()
-	return nil
+}
+
+// add adds the answers to a further part, and returns the hosts that go on.
+func (p *prober) add(got map[string]Answer) []string {
+	var well []string
+	for host, a := range got {
+		if a = p.take(host, a); a.Err != nil {
+			p.answers.set(host, a)
+			continue
+		}
+		merge(p.answers.of(host).Reply.Facts, a.Reply.Facts)
+		well = append(well, host)
+	}
+	return well
 }
 
 // place puts the agent on hosts where it is missing, and probes there.
-func (f *Fleet) place(ctx context.Context, e *engine, hosts []string, g gap, digest string, questions []byte, answers *answers) {
-	packed, err := f.options.Agents.Packed(digest)
+func (p *prober) place(ctx context.Context, hosts []string, g gap) {
+	fail := func(host string, err *sdk.Error) { p.answers.set(host, Answer{Err: err}) }
+	digest := p.digests[g.arch]
+	packed, err := p.fleet.options.Agents.Packed(digest)
 	if err != nil {
 		for _, h := range hosts {
-			answers.set(h, Answer{Err: named(err, h)})
+			fail(h, named(err, h))
 		}
 		return
 	}
 	slices.Sort(hosts)
-	byPath, failed := e.putNew(ctx, hosts, sdk.Raw(g.dir), ".in-", packed)
-	for h, err := range failed {
-		answers.set(h, Answer{Err: err})
-	}
-	defer e.withdraw(ctx, byPath)
-	for file, names := range byPath {
-		more := newAnswers(len(names))
-		e.ask(ctx, names, sdk.Command{
+	p.engine.putNew(ctx, hosts, newFile{sdk.Raw(g.dir), ".in-", packed}, func(file sdk.Raw, names []string) {
+		defer p.engine.withdraw(ctx, file, names)
+		cmd := sdk.Command{
 			Argv:  []sdk.Raw{"sh", "-c", placeScript, "transferpy", sdk.Raw(g.dir), sdk.Raw(digest), sdk.Raw(path.Base(string(file)))},
-			Stdin: questions,
-		}, more)
-		for h, a := range more.byHost {
-			answers.set(h, factsOnly(h, a))
-			if f.options.Placed != nil && a.Err == nil {
-				f.options.Placed(h, g.arch, g.dir)
-			}
+			Stdin: p.first,
 		}
-	}
+		p.engine.ask(ctx, names, cmd, func(got map[string]Answer) {
+			for h, a := range got {
+				if p.fleet.options.Placed != nil && a.Err == nil {
+					p.fleet.options.Placed(h, g.arch, g.dir)
+				}
+			}
+			p.found(ctx, got)
+		})
+	}, fail)
 }
 
 // gap is where an agent of an architecture is missing.
@@ -176,14 +240,7 @@ func clean(dir string) bool {
 	return len(dir) < 4096 && path.IsAbs(dir) && path.Clean(dir) == dir && !strings.ContainsFunc(dir, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// factsOnly turns an answer without usable facts into an error.
-func factsOnly(host string, a Answer) Answer {
-	if err := checkFacts(host, &a); err != nil {
-		return Answer{Err: err}
-	}
-	return a
-}
-
+// checkFacts says what is wrong with an answer to a probe.
 func checkFacts(host string, a *Answer) *sdk.Error {
 	if a.Err != nil {
 		return a.Err
@@ -193,27 +250,6 @@ func checkFacts(host string, a *Answer) *sdk.Error {
 		return &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: "the agent does not say where it lies"}
 	}
 	return nil
-}
-
-// programs is a group of hosts with the same agent's path.
-type programs struct {
-	program sdk.Raw
-	names   []string
-}
-
-// found groups the hosts that have answered by their agent's path.
-func (e *engine) found(names []string, answers *answers) []programs {
-	byProgram := map[sdk.Raw][]string{}
-	for _, n := range names {
-		if a := answers.byHost[n]; a.Err == nil {
-			byProgram[a.Reply.Facts.Program] = append(byProgram[a.Reply.Facts.Program], n)
-		}
-	}
-	var groups []programs
-	for p, hosts := range byProgram {
-		groups = append(groups, programs{p, hosts})
-	}
-	return groups
 }
 
 // split encodes a probe into as many requests as are needed for each to fit

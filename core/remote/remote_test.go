@@ -27,15 +27,19 @@ type shell struct {
 	sdk.Plugin
 	mu     sync.Mutex
 	down   map[string]bool
-	noise  string   // printed before what the command prints
-	sh     []string // instead of sh
-	double bool     // emit each result twice, and one of a stranger
+	noise  string                            // printed before what the command prints
+	sh     []string                          // instead of sh
+	double bool                              // emit each result twice, and one of a stranger
+	hook   func(host string, argv []sdk.Raw) // called before a command runs; may block
 }
 
 func (s *shell) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit func(sdk.Result)) error {
 	var wg sync.WaitGroup
 	for _, h := range hosts {
 		wg.Go(func() {
+			if s.hook != nil {
+				s.hook(h, cmd.Argv)
+			}
 			s.mu.Lock()
 			down := s.down[h]
 			s.mu.Unlock()
@@ -175,7 +179,7 @@ func newBench(t *testing.T, traits sdk.ExecutorTraits, change func(*Options, *sh
 
 func (b *bench) probe(t *testing.T) {
 	t.Helper()
-	for host, a := range b.fleet.Probe(t.Context(), control.Probe{}) {
+	for host, a := range b.fleet.Probe(t.Context(), control.Probe{}, nil) {
 		if a.Err != nil {
 			t.Fatalf("%s: %v\n%s", host, a.Err, a.Err.Stderr)
 		}
@@ -269,7 +273,7 @@ func TestBroadcast(t *testing.T) {
 func TestOneSilentHost(t *testing.T) {
 	b := newBench(t, sdk.ExecutorTraits{CanPut: true, MaxHosts: 2}, nil)
 	b.shell.down["b"] = true
-	answers := b.fleet.Probe(t.Context(), control.Probe{})
+	answers := b.fleet.Probe(t.Context(), control.Probe{}, nil)
 	if err := answers["b"].Err; !errors.Is(err, sdk.ErrUnreachable) || err.Host != "b" {
 		t.Errorf("b: %v", err)
 	}
@@ -305,7 +309,7 @@ func TestHostileOutput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, sdk.ExecutorTraits{CanPut: true}, func(_ *Options, s *shell) { s.noise = noise })
-			for host, a := range b.fleet.Probe(t.Context(), control.Probe{}) {
+			for host, a := range b.fleet.Probe(t.Context(), control.Probe{}, nil) {
 				if a.Err == nil || a.Err.Host != host || strings.ContainsRune(a.Err.Error(), 0x1b) {
 					t.Errorf("%s: %q", host, a.Err)
 				}

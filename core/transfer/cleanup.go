@@ -245,7 +245,7 @@ func (c *cleaner) look(ctx context.Context, req control.Request) (held bool, err
 		a := answers[h]
 		if a.Err != nil {
 			if a.Err.Kind == sdk.KindNotFound || a.Err.Kind == sdk.KindUnsupported {
-				c.fleet.Probe(ctx, control.Probe{})
+				c.fleet.Probe(ctx, control.Probe{}, nil)
 				break
 			}
 			continue

@@ -97,7 +97,7 @@ func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit fu
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	req, err := control.DecodeRequest(bytes.NewReader(cmd.Stdin))
+	req, err := control.DecodeRequest(bytes.NewReader(s.message(hosts[0], cmd)))
 	if err != nil {
 		return err
 	}
@@ -121,6 +121,16 @@ func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit fu
 		}
 	}
 	return nil
+}
+
+// message is the request of a call, which may have been put before.
+func (s *site) message(host string, cmd sdk.Command) []byte {
+	if len(cmd.Argv) < 4 || cmd.Argv[2] != "--message" {
+		return cmd.Stdin
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hosts[host].files[cmd.Argv[3]]
 }
 
 // file takes a command that writes a piece of a file or removes files, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -72,7 +73,7 @@ func (r *run) probe(ctx context.Context, u union) (answers []sdk.Answers, refusa
 	if r.resumed {
 		u.probe.Resume = r.id
 	}
-	replies := r.fleet.Probe(ctx, u.probe)
+	replies := r.fleet.Probe(ctx, u.probe, u.keep)
 	now := time.Now()
 	for _, host := range r.hosts {
 		a := replies[host]
@@ -179,6 +180,18 @@ func intern(asked map[string]string, prefix string, question any) (id string, kn
 		asked[key] = id
 	}
 	return id, known
+}
+
+// keep leaves of a host's facts what it was asked itself.
+func (u union) keep(host string, facts *control.Facts) {
+	mine := map[string]bool{}
+	for _, ids := range []map[string]string{u.paths[host], u.commands[host]} {
+		for _, id := range ids {
+			mine[id] = true
+		}
+	}
+	maps.DeleteFunc(facts.Paths, func(id string, _ sdk.PathFacts) bool { return !mine[id] })
+	maps.DeleteFunc(facts.Commands, func(id string, _ sdk.Result) bool { return !mine[id] })
 }
 
 // answersOf picks a host's answers out of its facts.

@@ -117,7 +117,7 @@ func (v *verification) run(ctx context.Context, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	if a := v.fleet.Probe(ctx, control.Probe{})[v.req.Target.Host]; a.Err != nil {
+	if a := v.fleet.Probe(ctx, control.Probe{}, nil)[v.req.Target.Host]; a.Err != nil {
 		return a.Err
 	}
 	return v.onHost(ctx, file, clock.lease)
