@@ -22,49 +22,62 @@ import (
 // the return, which ctx and the executor's limits bound. Request.Wait is cut
 // to what the executor allows.
 func (f *Fleet) Broadcast(ctx context.Context, req control.Request, hosts ...string) map[string]Answer {
+	answers := newAnswers(len(hosts))
+	f.Stream(ctx, req, answers.take, hosts...)
+	return answers.byHost
+}
+
+// Stream is Broadcast for who does not wait for the slowest: take gets the
+// answers in batches, each host's once, from several goroutines at once. Where
+// no host is slow that is one batch for each executor. Stream returns when the
+// last take has returned.
+func (f *Fleet) Stream(ctx context.Context, req control.Request, take func(map[string]Answer), hosts ...string) {
 	type group struct {
 		engine *engine
 		place  Place
 	}
-	groups := map[group][]string{}
-	answers := newAnswers(len(hosts))
+	groups, unknown := map[group][]string{}, map[string]Answer{}
 	for _, name := range hosts {
 		h := f.hosts[name]
 		if h == nil || h.place.Program == "" {
-			answers.set(name, Answer{Err: &sdk.Error{Kind: sdk.KindInternal, Host: name, Message: "the host was not probed"}})
+			unknown[name] = Answer{Err: &sdk.Error{Kind: sdk.KindInternal, Host: name, Message: "the host was not probed"}}
 			continue
 		}
 		g := group{h.engine, h.place}
 		groups[g] = append(groups[g], name)
 	}
+	if len(unknown) > 0 {
+		take(unknown)
+	}
 	var wg sync.WaitGroup
 	for g, names := range groups {
-		wg.Go(func() { g.engine.message(ctx, names, g.place, req, answers) })
+		wg.Go(func() { g.engine.message(ctx, names, g.place, req, take) })
 	}
 	wg.Wait()
-	return answers.byHost
 }
 
 // message hands a request to hosts of one executor whose agents lie at the
 // same place.
-func (e *engine) message(ctx context.Context, hosts []string, place Place, req control.Request, answers *answers) {
+func (e *engine) message(ctx context.Context, hosts []string, place Place, req control.Request, take func(map[string]Answer)) {
 	req.Wait = min(req.Wait, e.longestWait())
 	data, err := control.EncodeRequest(&req)
 	if err != nil {
+		failed := make(map[string]Answer, len(hosts))
 		for _, h := range hosts {
-			answers.set(h, Answer{Err: &sdk.Error{Kind: sdk.KindInternal, Host: h, Message: err.Error()}})
+			failed[h] = Answer{Err: &sdk.Error{Kind: sdk.KindInternal, Host: h, Message: err.Error()}}
 		}
+		take(failed)
 		return
 	}
 	if len(data) <= e.traits.MaxStdin {
-		e.ask(ctx, hosts, sdk.Command{Argv: []sdk.Raw{place.Program, sdk.Raw(req.Verb)}, Stdin: data}, answers.take)
+		e.ask(ctx, hosts, sdk.Command{Argv: []sdk.Raw{place.Program, sdk.Raw(req.Verb)}, Stdin: data}, take)
 		return
 	}
 	sum := sha256.Sum256(data)
 	e.putNew(ctx, hosts, newFile{dir: place.StateDir + "/in", content: data}, func(path sdk.Raw, names []string) {
 		argv := []sdk.Raw{place.Program, sdk.Raw(req.Verb), "--message", path, "--digest", sdk.Raw(hex.EncodeToString(sum[:]))}
-		e.ask(ctx, names, sdk.Command{Argv: argv}, answers.take)
-	}, func(host string, err *sdk.Error) { answers.set(host, Answer{Err: err}) })
+		e.ask(ctx, names, sdk.Command{Argv: argv}, take)
+	}, func(host string, err *sdk.Error) { take(map[string]Answer{host: {Err: err}}) })
 }
 
 // ask runs an agent's command and hands on its replies, in batches as of each.

@@ -21,6 +21,7 @@ func (r *run) begin(ctx context.Context) error {
 			return m.err
 		}
 	}
+	r.endAsking()
 	limited, cancel := context.WithTimeout(ctx, beginLimit)
 	defer cancel()
 	err := r.alive(limited, func(ctx context.Context) error { return r.mode.Begin(ctx, r.transfer, r.hostOfAgents()) })

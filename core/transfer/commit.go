@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -29,16 +30,17 @@ func (r *run) commit(ctx context.Context) error {
 		return err
 	}
 	r.committing = true
+	r.endAsking()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
 	defer cancel()
 	req := r.request(control.VerbCommit)
 	// What the source has read is kept until every copy is known to be there.
 	req.Commit = &control.Commit{Members: names, Stop: !r.req.KeepPartial}
-	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.living()...))
+	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.worthCommit()...))
 	for !r.committed() && !r.silentSince(began) && ctx.Err() == nil {
 		// The same call again: an agent that has it already answers how it went.
-		r.absorb(r.fleet.Broadcast(ctx, r.waiting(req), r.living()...))
+		r.absorb(r.fleet.Broadcast(ctx, r.waiting(req), r.worthCommit()...))
 		if r.committed() || pause(ctx, time.Second) != nil {
 			break
 		}
@@ -52,6 +54,19 @@ func (r *run) commit(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// worthCommit are the hosts that are told of the commit: not those that were
+// silent last time and have nothing to publish, which would hold up the others.
+// The end tries to reach them.
+func (r *run) worthCommit() []string {
+	publishes := map[*agent]bool{}
+	for _, t := range r.targets() {
+		if !t.failed() {
+			publishes[r.agents[t.Host]] = true
+		}
+	}
+	return slices.DeleteFunc(r.living(), func(h string) bool { a := r.agents[h]; return a.silent && !publishes[a] })
 }
 
 // silentAtCommit is how long a host that does not answer is asked how its

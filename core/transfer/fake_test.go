@@ -40,7 +40,8 @@ type fakeHost struct {
 	commands []string // that were run
 
 	// What goes wrong, by verb.
-	down        map[control.Verb]int // calls that fail on the way; -1: all
+	down        map[control.Verb]int  // calls that fail on the way; -1: all
+	hangs       map[control.Verb]bool // it does not answer, and the call does not end
 	dies        map[control.Verb]bool
 	failAt      map[control.Verb]*sdk.Error // the members fail
 	slow        int                         // status calls before it is verified
@@ -101,10 +102,20 @@ func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit fu
 	if err != nil {
 		return err
 	}
+	hanging := false
+	defer func() {
+		if hanging {
+			<-ctx.Done()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range hosts {
 		h := s.hosts[name]
+		if h.hangs[verb] {
+			hanging = true
+			continue
+		}
 		if n := h.down[verb]; n != 0 {
 			h.down[verb] = n - 1
 			emit(sdk.Result{Host: name, Err: &sdk.Error{Kind: sdk.KindUnreachable, Message: "no route to host"}})

@@ -6,8 +6,10 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -139,4 +141,36 @@ func watchHeap() (most *atomic.Int64, stop func()) {
 		}
 	}()
 	return most, func() { close(done); <-ended }
+}
+
+// TestSilentHostHoldsUpNobody: a host that does not answer from the middle of a
+// transfer on, in calls that do not end, makes the others' answers no later. It
+// fails by itself when nothing was heard of it for too long.
+func TestSilentHostHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTrial(t, "a", "b", "c")
+		b := tr.site.hosts["b"]
+		b.slow, b.hangs = 1<<20, map[control.Verb]bool{control.VerbStatus: true, control.VerbCommit: true, control.VerbStop: true}
+		tr.site.hosts["a"].slow, tr.site.hosts["c"].slow = 30, 30
+		began := time.Now()
+		var verified time.Duration // when all but b were
+		tr.site.hook = func(control.Verb) {
+			tr.site.mu.Lock()
+			defer tr.site.mu.Unlock()
+			if phases := tr.phasesOf(); verified == 0 && phases["target-1"] == control.PhaseVerified && phases["target-3"] == control.PhaseVerified {
+				verified = time.Since(began)
+			}
+		}
+		r := tr.run(t)
+		if verified > time.Minute {
+			t.Errorf("the others were verified after %s", verified)
+		}
+		if r.Targets[0].ExitCode != 0 || r.Targets[2].ExitCode != 0 || r.Targets[1].Err == nil || r.Targets[1].Err.Kind != sdk.KindTimeout {
+			t.Errorf("%+v", r.Targets)
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+		t.Logf("others verified after %s, all over after %s, %d calls", verified, time.Since(began), r.Calls)
+	})
 }

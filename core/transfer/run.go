@@ -66,6 +66,7 @@ type run struct {
 
 	agents  map[string]*agent // by host name; several names may lead to one
 	members []*member         // the source first
+	asking  *asking           // from start until it is ended
 	tracker *progress.Tracker // of the members; nil until there is progress
 
 	manifest    *newFile   // what --manifest asks for; nil: nothing
@@ -162,6 +163,7 @@ func (r *run) dry() bool { return r.req.DryRun }
 // close releases the journal's lock, and removes a manifest that was not
 // published.
 func (r *run) close() {
+	r.endAsking()
 	if r.manifest != nil {
 		r.manifest.discard()
 	}

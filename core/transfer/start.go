@@ -2,11 +2,10 @@ package transfer
 
 import (
 	"context"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
-	"github.com/transferpy/transferpy/core/remote"
 )
 
 // start hands out the plan. Where the mode has nothing to begin, data flows
@@ -39,42 +38,57 @@ func (r *run) firstWait() time.Duration {
 	return min(wait, max(every, 2*time.Second))
 }
 
-// watch asks every living agent for its state and takes the answers: those
-// that have the plan by status, the others by handing out the plan (again).
-// The call that hands it out keeps its name, so that a repeat is harmless.
+// watch asks every living agent for its state, but for those that still owe an
+// answer: those that have the plan by status, the others by handing out the plan
+// (again). It takes the answers that come first, which are all where no host is
+// slow; the others' are taken when they are there. The call that hands the plan
+// out keeps its name, so that a repeat is harmless.
 func (r *run) watch(ctx context.Context, until control.Phase, wait time.Duration) error {
+	if r.asking == nil {
+		r.asking = newAsking(ctx, r.fleet)
+	}
 	status, start := r.request(control.VerbStatus), r.request(control.VerbStart)
 	plan := r.startPlan()
 	start.Start, start.Call = &plan, "start-"+r.id
-	var withPlan, without []string
-	for _, h := range r.living() {
+	seen := r.seen()
+	status.Until, status.Wait, status.Seen = until, wait, seen
+	start.Until, start.Wait, start.Seen = until, wait, seen
+	well, silent, without := r.whomToAsk()
+	r.asking.ask(status, well)
+	r.asking.ask(status, silent)
+	r.asking.ask(start, without)
+	r.absorb(r.asking.take(ctx, slices.Concat(well, silent, without), wait+straggling))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// whomToAsk are the hosts whose agents live and owe no answer: those that have
+// the plan and answered last time, those that did not, which share no call with
+// the others, and those without the plan.
+func (r *run) whomToAsk() (well, silent, without []string) {
+	for _, h := range r.asking.free(r.living()) {
 		a := r.agents[h]
 		if a.heard.IsZero() {
 			a.heard = time.Now() // silence is counted from the first question on
 		}
-		if a.acked {
-			withPlan = append(withPlan, h)
-		} else {
+		switch {
+		case !a.acked:
 			without = append(without, h)
+		case a.silent:
+			silent = append(silent, h)
+		default:
+			well = append(well, h)
 		}
 	}
-	seen := r.seen()
-	status.Until, status.Wait, status.Seen = until, wait, seen
-	start.Until, start.Wait, start.Seen = until, wait, seen
+	return well, silent, without
+}
 
-	var polled, started map[string]remote.Answer
-	var wg sync.WaitGroup
-	if len(withPlan) > 0 {
-		wg.Go(func() { polled = r.fleet.Broadcast(ctx, status, withPlan...) })
+// endAsking ends the questions that nobody needs an answer to any more.
+func (r *run) endAsking() {
+	if r.asking != nil {
+		r.asking.end()
+		r.asking = nil
 	}
-	if len(without) > 0 {
-		wg.Go(func() { started = r.fleet.Broadcast(ctx, start, without...) })
-	}
-	wg.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	r.absorb(polled)
-	r.absorb(started)
-	return nil
 }

@@ -36,6 +36,7 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	r.ending = true
+	r.endAsking()
 	e := ending{fleet: r.fleet, request: r.request, keep: r.keeps(), absorb: r.absorb}
 	var hosts []string
 	for _, h := range r.hosts {
