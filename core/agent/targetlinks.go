@@ -52,15 +52,21 @@ func (t *target) adopt(conn *link.Conn) {
 	t.life.group.Go(func() { t.listen(t.life.ctx, conn) })
 }
 
+// reasonsFirst is how much longer a target waits to be dialled than its diallers
+// try: they know address by address why they could not reach it, and it does not.
+const reasonsFirst = 5 * time.Second
+
 // linkUp waits for all incoming links and makes the outgoing ones; out is nil
 // for the last of the chain.
 func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
-	within, stop := context.WithTimeout(ctx, t.chain.plan.Settings.LinkTimeout)
+	waiting, stop := context.WithTimeout(ctx, t.chain.plan.Settings.LinkTimeout+reasonsFirst)
 	defer stop()
 	var out *link.Conn
-	dial, dialCtx := errgroup.WithContext(within)
+	dial, dialCtx := errgroup.WithContext(waiting)
 	dial.Go(func() (err error) {
-		out, err = t.job.dialNext(dialCtx, t.chain, t.index)
+		within, stop := context.WithTimeout(dialCtx, t.chain.plan.Settings.LinkTimeout)
+		defer stop()
+		out, err = t.job.dialNext(within, t.chain, t.index)
 		return err
 	})
 	in, err := t.gather(dialCtx)
@@ -105,7 +111,7 @@ func (t *target) gather(ctx context.Context) (*link.Conn, error) {
 			}
 		case <-ctx.Done():
 			return data, &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
-				Message: fmt.Sprintf("%s was not reached by %s within %s", t.member.Name, slices.Sorted(maps.Keys(want)), t.chain.plan.Settings.LinkTimeout),
+				Message: fmt.Sprintf("%s was not reached by %s within %s", t.member.Name, slices.Sorted(maps.Keys(want)), t.chain.plan.Settings.LinkTimeout+reasonsFirst),
 				Hint:    fmt.Sprintf("open port %d of the host to them", t.member.Port)}
 		}
 	}
