@@ -232,14 +232,21 @@ func (r *rig) within(d time.Duration, check func() error) error {
 // of host.
 func (j *job) moving(host, dir string) {
 	j.r.t.Helper()
+	j.staging(host, dir, 1)
+}
+
+// staging waits until it has at least so many.
+func (j *job) staging(host, dir string, least int64) {
+	j.r.t.Helper()
 	j.r.until(func() error {
 		if j.ended() {
 			j.r.t.Fatalf("%q has ended before it was to be disturbed\n%s", j.args, j.transcript())
 		}
-		if stagedBytes(j.r.path(host, dir)) > 0 {
+		n := stagedBytes(j.r.path(host, dir))
+		if n >= least {
 			return nil
 		}
-		return fmt.Errorf("nothing is staged in %s:%s\n%s", host, dir, j.transcript())
+		return fmt.Errorf("%d bytes are staged in %s:%s, not yet %d\n%s", n, host, dir, least, j.transcript())
 	})
 }
 

@@ -25,7 +25,8 @@ import (
 //	                        run transferpy on ctl; the exit code must be N (0)
 //	says REGEXP             the last transferpy printed that, on either stream
 //	start NAME ARGS...      start transferpy and go on
-//	moving NAME HOST:DIR    wait until NAME has staged bytes in DIR
+//	moving NAME HOST:DIR [MIB]
+//	                        wait until NAME has staged bytes, or so many MiB, in DIR
 //	signal NAME INT|TERM|HUP|KILL
 //	finish NAME CODE        wait for NAME and its exit code
 //	tree HOST:PATH [MIB]    make the odd tree, or one of so many files of 1 MiB
@@ -205,9 +206,13 @@ func (s *script) job(name string) *job {
 }
 
 func (s *script) moving(_ bool, args []string) {
-	s.args("moving NAME HOST:DIR", args, 2, 2)
+	s.args("moving NAME HOST:DIR [MIB]", args, 2, 3)
 	host, dir := s.place(args[1])
-	s.job(args[0]).moving(host, dir)
+	least := int64(1)
+	if len(args) == 3 {
+		least = s.size(args[2] + "m")
+	}
+	s.job(args[0]).staging(host, dir, least)
 }
 
 func (s *script) signal(_ bool, args []string) {
