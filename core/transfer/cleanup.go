@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -190,16 +191,31 @@ func (c *cleaner) without(req *Request) []string {
 // unknown are the targets of which nobody can say whether they have their
 // copy: their agents were told to publish, and have gone without a trace.
 func (c *cleaner) unknown(state *journal.State, req *Request) []string {
-	if state.Phase != "commit" || state.Outcome != nil {
+	if state.Phase != "commit" {
 		return nil
 	}
 	var ends []string
 	for i, name := range memberNames(req) {
-		if _, told := c.members[name]; !told && slices.Contains(c.without(req), name) {
+		if _, told := c.members[name]; !told && slices.Contains(c.without(req), name) && mayBePublished(state, req.Targets[i]) {
 			ends = append(ends, req.Targets[i].Host+":"+req.Targets[i].Path.Display())
 		}
 	}
 	return ends
+}
+
+// mayBePublished reports whether a target's outcome is not known: nobody lived
+// to note it, or it was noted so.
+func mayBePublished(state *journal.State, target Endpoint) bool {
+	if state.Outcome == nil {
+		return true
+	}
+	var report Report
+	if json.Unmarshal(state.Outcome.Report, &report) != nil {
+		return true
+	}
+	return slices.ContainsFunc(report.Targets, func(t TargetReport) bool {
+		return t.Host == target.Host && t.Path == target.Path && t.ExitCode == ExitControlLost
+	})
 }
 
 func (c *cleaner) ended() {

@@ -147,7 +147,7 @@ func (r *run) settle(ctx context.Context, state *journal.State, req Request) err
 	}
 	if unknown := c.unknown(state, &req); len(unknown) > 0 {
 		return &sdk.Error{Kind: sdk.KindExists,
-			Message: fmt.Sprintf("transfer %s was publishing when its process died, and no agent is left to say whether %s has its copy", r.id, strings.Join(unknown, " or ")),
+			Message: fmt.Sprintf("transfer %s was publishing when control was lost, and no agent is left to say whether %s has its copy", r.id, strings.Join(unknown, " or ")),
 			Hint:    "look there; then `transferpy cleanup " + r.id + "`, and run the transfer again for the targets that have none"}
 	}
 	return r.journal.Add(journal.Record{Kept: &journal.Kept{Time: r.report.Began.UTC(), Members: c.without(&req)}})

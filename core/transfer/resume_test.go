@@ -231,6 +231,30 @@ func TestResumeAfterDeathInCommit(t *testing.T) {
 	}
 }
 
+// TestResumeOfALostCommit: the host fell silent as it was to publish, and its
+// agent has gone without a word since.
+func TestResumeOfALostCommit(t *testing.T) {
+	tr := newTrial(t, "a", "b")
+	tr.req.KeepPartial = true
+	b := tr.site.hosts["b"]
+	b.down[control.VerbCommit], b.down[control.VerbStop] = -1, -1
+	var id string
+	synctest.Test(t, func(t *testing.T) {
+		tr.ctx = t.Context()
+		r := tr.run(t)
+		if id = r.Transfer; r.ExitCode != ExitControlLost || r.Kept {
+			t.Errorf("exit %d, kept %v: %v", r.ExitCode, r.Kept, r.Err)
+		}
+	})
+	tr.ctx = t.Context()
+	clear(b.down)
+	b.ended = true
+	r := tr.resume(t, id)
+	if r.ExitCode != ExitRefused || !strings.Contains(r.Err.Message, "b:/srv/b") || strings.Contains(r.Err.Message, "a:/srv/a") || strings.Contains(tr.verbs(), "probe") {
+		t.Errorf("exit %d after %s: %v", r.ExitCode, tr.verbs(), r.Err)
+	}
+}
+
 // TestInterruptKeeps: Ctrl-C with --keep-partial keeps, and what was kept for
 // nothing goes at once.
 func TestInterruptKeeps(t *testing.T) {
