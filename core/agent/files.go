@@ -321,6 +321,13 @@ func (s *files) concluded(number uint64, e *manifest.Entry, same bool) error {
 	return nil
 }
 
+// isProven reports whether a file was read back and is what the source read.
+func (s *files) isProven(number uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proven.has(number)
+}
+
 // allProven reports whether every file was read back on the way.
 func (s *files) allProven(disk *tree.Sink) bool {
 	s.mu.Lock()

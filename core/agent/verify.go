@@ -130,7 +130,7 @@ func (s *treeSink) readBack(ctx context.Context) error {
 			if d.State != manifest.DigestOK || d.Size != e.Size {
 				return s.t.broken("the source told no digest of " + e.Path.Display())
 			}
-			if s.files.proven.has(n) || s.t.chain.plan.Settings.Verify == control.VerifyReceived && !s.kept.has(n) {
+			if s.files.isProven(n) || s.t.chain.plan.Settings.Verify == control.VerifyReceived && !s.kept.has(n) {
 				return nil
 			}
 			return s.spread(ctx, &check{number: n, entry: e, want: d, tree: digest.NewTree(), left: digest.Pieces(e.Size)}, work)
