@@ -191,13 +191,21 @@ func (s *source) pump(ctx context.Context, u pump, read func(context.Context, fu
 			return nil
 		})
 	}
+	whole := false
 	group.Go(func() error {
 		defer close(work)
-		defer close(order)
-		return read(ctx, func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
+		err := read(ctx, func(ctx context.Context, p *parcel) error { return hand(ctx, p, order, work) })
+		if err == nil { // what failed has no end that could be sent
+			close(order)
+			whole = true
+		}
+		return err
 	})
 	group.Go(func() error { return drive(ctx, order) })
 	err := group.Wait()
+	if !whole {
+		close(order)
+	}
 	drain(order)
 	return err
 }
