@@ -33,6 +33,9 @@ type arrivals struct {
 
 	again chan *link.Conn // connections made anew
 	count atomic.Uint64   // frames of the pass that have arrived
+	// ending: the explicit end of the pass has arrived, and the signature over it
+	// has not; they may come by two connections. Of the goroutine that reads.
+	ending bool
 }
 
 func newArrivals(self, from control.Member, retry time.Duration, m *meter) *arrivals {
@@ -149,7 +152,7 @@ func (a *arrivals) acknowledge(conn *link.Conn, done <-chan struct{}, due <-chan
 
 // frames reads frames into the ring until the end of the pass.
 func (a *arrivals) frames(ctx context.Context, conn *link.Conn, ring *relay.Ring, budget *relay.Budget, due chan<- struct{}) error {
-	ended, bytes, frames := false, 0, 0
+	bytes, frames := 0, 0
 	for {
 		p, err := readPacket(ctx, conn, budget)
 		if err != nil {
@@ -173,8 +176,8 @@ func (a *arrivals) frames(ctx context.Context, conn *link.Conn, ring *relay.Ring
 		}
 		switch {
 		case kind == frame.TypePassEnd || kind == frame.TypeFailure:
-			ended = true
-		case kind == frame.TypeSegmentEnd && ended:
+			a.ending = true
+		case kind == frame.TypeSegmentEnd && a.ending:
 			return nil
 		}
 	}

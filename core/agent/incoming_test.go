@@ -41,3 +41,29 @@ func TestSmallFramesAreAcknowledged(t *testing.T) {
 	near.Close()
 	<-ended
 }
+
+// TestCutBehindTheEnd: the end of a pass and the signature over it may come by
+// two connections.
+func TestCutBehindTheEnd(t *testing.T) {
+	a := newArrivals(control.Member{}, control.Member{}, time.Second, &meter{})
+	ring, budget := relay.NewRing(), relay.NewBudget(1<<20)
+	for i, kind := range []frame.Type{frame.TypePassEnd, frame.TypeSegmentEnd} {
+		near, far := net.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			ended <- a.frames(t.Context(), &link.Conn{Conn: near}, ring, budget, make(chan struct{}, 1))
+		}()
+		f, err := frame.Build(make([]byte, frame.HeaderLen), kind, 0, 1, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Write(f.Wire()); err != nil {
+			t.Fatal(err)
+		}
+		far.Close()
+		if err := <-ended; (err == nil) != (i == 1) {
+			t.Errorf("after connection %d: %v", i+1, err)
+		}
+		near.Close()
+	}
+}
