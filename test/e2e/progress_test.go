@@ -163,6 +163,22 @@ func TestHeldBy(t *testing.T) {
 	if err := r.Cap("db3", "40mbit"); err != nil {
 		t.Fatal(err)
 	}
+	told, held := 0, map[string]int{}
+	for try := 0; try < 3 && (told < 2 || held["link db3"]*2 <= told); try++ { // other tests may hold it back more
+		r.sh("db2", "rm -rf /srv/in/data")
+		r.sh("db3", "rm -rf /srv/in/data")
+		told, held = r.heldBy()
+	}
+	if told < 2 || held["link db3"]*2 <= told {
+		t.Errorf("a link of 5 MB/s is not told as what holds it back: of %d events %v", told, held)
+	}
+}
+
+// heldBy copies to two targets, and counts the progress events that told of the
+// second one and what each says that it is held back by.
+func (r *rig) heldBy() (told int, held map[string]int) {
+	t := r.t
+	t.Helper()
 	res := r.transferpy(0, "--no-compress", "--output", "json", "db1:/srv/data", "db2:/srv/in", "db3:/srv/in")
 	type member struct {
 		Name, Phase    string
@@ -174,7 +190,7 @@ func TestHeldBy(t *testing.T) {
 		HeldBy         *string  `json:"held_by"`
 		HeldHost       string   `json:"held_by_host"`
 	}
-	held, told := map[string]int{}, 0
+	held = map[string]int{}
 	for line := range strings.Lines(res.stdout) {
 		var e struct {
 			Event   string
@@ -203,7 +219,5 @@ func TestHeldBy(t *testing.T) {
 			t.Errorf("%s", line)
 		}
 	}
-	if told < 2 || held["link db3"]*2 <= told {
-		t.Errorf("a link of 5 MB/s is not told as what holds it back: of %d events %v", told, held)
-	}
+	return told, held
 }
