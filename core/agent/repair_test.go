@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -274,7 +275,7 @@ func TestChangedFileIsNotSentAgain(t *testing.T) {
 		"replaced": func(dir string) error { return os.Rename(filepath.Join(dir, "a/piece"), filepath.Join(dir, "a/large")) },
 		"a link": func(dir string) error {
 			p := filepath.Join(dir, "a/large")
-			return errorsJoin(os.Remove(p), os.Symlink("/etc/passwd", p))
+			return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p))
 		},
 		"altered, its times put back": func(dir string) error {
 			p := filepath.Join(dir, "a/large")
@@ -287,7 +288,7 @@ func TestChangedFileIsNotSentAgain(t *testing.T) {
 				return err
 			}
 			_, err = f.WriteAt([]byte("other"), 1<<20)
-			return errorsJoin(err, f.Close(), os.Chtimes(p, before.ModTime(), before.ModTime()))
+			return errors.Join(err, f.Close(), os.Chtimes(p, before.ModTime(), before.ModTime()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -311,13 +312,4 @@ func TestChangedFileIsNotSentAgain(t *testing.T) {
 			}
 		})
 	}
-}
-
-func errorsJoin(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

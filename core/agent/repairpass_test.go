@@ -50,6 +50,8 @@ func TestAbsurdNeedList(t *testing.T) {
 			all := r.settled()
 			if e := all["target-1"].Error; e == nil || e.Kind != sdk.KindIntegrity || !strings.Contains(e.Message, "what is not there") {
 				t.Errorf("target-1: %+v", e)
+			} else if name == "too many" && !strings.Contains(e.Message, "at once") {
+				t.Errorf("its length is not what is refused: %v", e)
 			}
 			if e := all["target-2"].Error; e != nil {
 				t.Errorf("target-2: %v", e)

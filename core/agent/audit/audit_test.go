@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,21 +134,21 @@ func TestRun(t *testing.T) {
 		{"an added tree", func(dir string) error { return os.MkdirAll(dir+"/t/new/er", 0o755) }, [4]int64{3: 2}, "t/new/er", "directory"},
 		{"beside the top", func(dir string) error { return os.Mkdir(dir+"/other", 0o755) }, [4]int64{}, "", ""},
 		{"a link", func(dir string) error {
-			return cmpErr(os.Remove(dir+"/t/sub/link"), os.Symlink("../elsewhere", dir+"/t/sub/link"))
+			return errors.Join(os.Remove(dir+"/t/sub/link"), os.Symlink("../elsewhere", dir+"/t/sub/link"))
 		}, [4]int64{1: 1}, "t/sub/link", "leads to ../elsewhere"},
-		{"a type", func(dir string) error { return cmpErr(os.Remove(dir+"/t/empty"), os.Mkdir(dir+"/t/empty", 0o755)) },
+		{"a type", func(dir string) error { return errors.Join(os.Remove(dir+"/t/empty"), os.Mkdir(dir+"/t/empty", 0o755)) },
 			[4]int64{1: 1}, "t/empty", "a directory instead of a"},
 		{"the top a link", func(dir string) error {
-			return cmpErr(os.Rename(dir+"/t", dir+"/u"), os.Symlink("u", dir+"/t"))
+			return errors.Join(os.Rename(dir+"/t", dir+"/u"), os.Symlink("u", dir+"/t"))
 		}, [4]int64{0: 17, 1: 1}, "t", "neither"},
 		{"hard links apart", func(dir string) error {
-			return cmpErr(os.Remove(dir+"/t/sub/deep/b"), os.WriteFile(dir+"/t/sub/deep/b", []byte("linked"), 0o600))
+			return errors.Join(os.Remove(dir+"/t/sub/deep/b"), os.WriteFile(dir+"/t/sub/deep/b", []byte("linked"), 0o600))
 		}, [4]int64{2: 1}, "", "no hard link any more"},
 		{"hard links apart, and one differs", func(dir string) error {
-			return cmpErr(os.Remove(dir+"/t/sub/deep/b"), os.WriteFile(dir+"/t/sub/deep/b", []byte("linkEd"), 0o600))
+			return errors.Join(os.Remove(dir+"/t/sub/deep/b"), os.WriteFile(dir+"/t/sub/deep/b", []byte("linkEd"), 0o600))
 		}, [4]int64{1: 1, 2: 1}, "t/sub/deep/b", "other content"},
 		{"another file linked", func(dir string) error {
-			return cmpErr(os.Remove(dir+"/t/sub/alone"), os.Link(dir+"/t/sub/a", dir+"/t/sub/alone"))
+			return errors.Join(os.Remove(dir+"/t/sub/alone"), os.Link(dir+"/t/sub/a", dir+"/t/sub/alone"))
 		}, [4]int64{2: some}, "", "hard link of another"},
 		{"both linked differ", func(dir string) error { return os.WriteFile(dir+"/t/sub/a", []byte("linkEd"), 0) }, [4]int64{1: 1}, "", "other content"},
 	}
@@ -181,15 +182,6 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // TestIgnore: each aspect is compared, and is not where it is ignored.
 func TestIgnore(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -202,7 +194,7 @@ func TestIgnore(t *testing.T) {
 		"xattrs":     func(p string) error { return unix.Removexattr(p, "user.x") },
 		"additional": func(p string) error { return os.WriteFile(p+"/new", nil, 0o600) },
 		"hardlinks": func(p string) error {
-			return cmpErr(os.Remove(p+"/deep/b"), os.WriteFile(p+"/deep/b", []byte("linked"), 0o600))
+			return errors.Join(os.Remove(p+"/deep/b"), os.WriteFile(p+"/deep/b", []byte("linked"), 0o600))
 		},
 	} {
 		dir := t.TempDir()
