@@ -9,8 +9,10 @@ import (
 type Firewall interface {
 	Plugin
 
-	// Detect says what filters on each host. Read-only: host.Change is
-	// refused.
+	// Detect says what filters on each host: one answer for each, in the
+	// order of hosts. Read-only: host.Change is refused. Of several firewalls
+	// the right ones for a host are those whose answer says Filters; where
+	// rulesets of two kinds drop, both have to be opened.
 	Detect(ctx context.Context, hosts []string, host Host) ([]Filter, error)
 
 	// Open lets the sources of each hole reach its port: in front of what
@@ -31,10 +33,19 @@ type Firewall interface {
 // Filter is what Detect found on a host.
 type Filter struct {
 	Host    string
-	Filters bool   // something drops or rejects incoming connections
+	Filters bool   // something drops or rejects incoming connections, and this firewall can open it
 	What    string // "iptables (nf_tables): INPUT policy DROP"
 	Why     string // how it was seen
-	Err     *Error
+	Others  []Barrier
+	Err     *Error // the host could not be looked at; then Filters means nothing
+}
+
+// Barrier is something that may drop packets on a host and that the firewall
+// which saw it does not open.
+type Barrier struct {
+	Hook     string // where packets meet it: ingress, prerouting, input or output
+	What     string // "nftables: inet base input: policy drop"
+	Firewall string // the firewall that opens it, where one is known
 }
 
 // Hole is a port of a host that addresses are to reach.

@@ -61,11 +61,21 @@ func diagnosticFromPB(d *pb.Diagnostic) sdk.Diagnostic {
 }
 
 func filterToPB(f sdk.Filter) *pb.Filter {
-	return &pb.Filter{Host: f.Host, Filters: f.Filters, What: text(f.What), Why: text(f.Why), Error: errorToPB(f.Err)}
+	return &pb.Filter{Host: f.Host, Filters: f.Filters, What: text(f.What), Why: text(f.Why),
+		Others: each(f.Others, barrierToPB), Error: errorToPB(f.Err)}
 }
 
 func filterFromPB(f *pb.Filter) sdk.Filter {
-	return sdk.Filter{Host: f.GetHost(), Filters: f.GetFilters(), What: f.GetWhat(), Why: f.GetWhy(), Err: errorFromPB(f.GetError())}
+	return sdk.Filter{Host: f.GetHost(), Filters: f.GetFilters(), What: f.GetWhat(), Why: f.GetWhy(),
+		Others: each(f.GetOthers(), barrierFromPB), Err: errorFromPB(f.GetError())}
+}
+
+func barrierToPB(b sdk.Barrier) *pb.Barrier {
+	return &pb.Barrier{Hook: text(b.Hook), What: text(b.What), Firewall: text(b.Firewall)}
+}
+
+func barrierFromPB(b *pb.Barrier) sdk.Barrier {
+	return sdk.Barrier{Hook: b.GetHook(), What: b.GetWhat(), Firewall: b.GetFirewall()}
 }
 
 func holeToPB(h sdk.Hole) *pb.Hole {

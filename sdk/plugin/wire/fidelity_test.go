@@ -97,6 +97,7 @@ func TestFidelity(t *testing.T) {
 	carried(t, findingsToPB, findingsFromPB)
 	carried(t, planToPB, planFromPB)
 	carried(t, outcomeToPB, outcomeFromPB)
+	carried(t, barrierToPB, barrierFromPB)
 	carried(t, filterToPB, filterFromPB)
 	carried(t, holeToPB, holeFromPB)
 	carried(t, ruleToPB, ruleFromPB)

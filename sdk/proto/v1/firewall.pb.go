@@ -418,13 +418,17 @@ func (x *SweepResponse) GetRules() []*Rule {
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Host  string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	// Something drops or rejects incoming connections.
+	// Something drops or rejects incoming connections, and this firewall can
+	// open it.
 	Filters bool `protobuf:"varint,2,opt,name=filters,proto3" json:"filters,omitempty"`
 	// "iptables (nf_tables): INPUT policy DROP".
 	What string `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
 	// How it was seen.
-	Why           string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
-	Error         *Error `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Why string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	// The host could not be looked at; then filters means nothing.
+	Error *Error `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	// What else may drop there, not opened by this firewall.
+	Others        []*Barrier `protobuf:"bytes,6,rep,name=others,proto3" json:"others,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +498,78 @@ func (x *Filter) GetError() *Error {
 	return nil
 }
 
+func (x *Filter) GetOthers() []*Barrier {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+// Barrier is something that may drop packets on a host and that the firewall
+// which saw it does not open.
+type Barrier struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where packets meet it: ingress, prerouting, input or output.
+	Hook string `protobuf:"bytes,1,opt,name=hook,proto3" json:"hook,omitempty"`
+	// "nftables: inet base input: policy drop".
+	What string `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	// The firewall that opens it, where one is known.
+	Firewall      string `protobuf:"bytes,3,opt,name=firewall,proto3" json:"firewall,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Barrier) Reset() {
+	*x = Barrier{}
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Barrier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Barrier) ProtoMessage() {}
+
+func (x *Barrier) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Barrier.ProtoReflect.Descriptor instead.
+func (*Barrier) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_v1_firewall_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Barrier) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+func (x *Barrier) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Barrier) GetFirewall() string {
+	if x != nil {
+		return x.Firewall
+	}
+	return ""
+}
+
 // Hole is a port of a host that addresses are to reach.
 type Hole struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -508,7 +584,7 @@ type Hole struct {
 
 func (x *Hole) Reset() {
 	*x = Hole{}
-	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[9]
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +596,7 @@ func (x *Hole) String() string {
 func (*Hole) ProtoMessage() {}
 
 func (x *Hole) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[9]
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +609,7 @@ func (x *Hole) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hole.ProtoReflect.Descriptor instead.
 func (*Hole) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_firewall_proto_rawDescGZIP(), []int{9}
+	return file_sdk_proto_v1_firewall_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hole) GetHost() string {
@@ -579,7 +655,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[10]
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +667,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[10]
+	mi := &file_sdk_proto_v1_firewall_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +680,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_firewall_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_v1_firewall_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rule) GetHost() string {
@@ -666,13 +742,18 @@ const file_sdk_proto_v1_firewall_proto_rawDesc = "" +
 	"host_token\x18\x01 \x01(\x04R\thostToken\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\"A\n" +
 	"\rSweepResponse\x120\n" +
-	"\x05rules\x18\x01 \x03(\v2\x1a.transferpy.plugin.v1.RuleR\x05rules\"\x8f\x01\n" +
+	"\x05rules\x18\x01 \x03(\v2\x1a.transferpy.plugin.v1.RuleR\x05rules\"\xc6\x01\n" +
 	"\x06Filter\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\afilters\x18\x02 \x01(\bR\afilters\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x04 \x01(\tR\x03why\x121\n" +
-	"\x05error\x18\x05 \x01(\v2\x1b.transferpy.plugin.v1.ErrorR\x05error\"|\n" +
+	"\x05error\x18\x05 \x01(\v2\x1b.transferpy.plugin.v1.ErrorR\x05error\x125\n" +
+	"\x06others\x18\x06 \x03(\v2\x1d.transferpy.plugin.v1.BarrierR\x06others\"M\n" +
+	"\aBarrier\x12\x12\n" +
+	"\x04hook\x18\x01 \x01(\tR\x04hook\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\x12\x1a\n" +
+	"\bfirewall\x18\x03 \x01(\tR\bfirewall\"|\n" +
 	"\x04Hole\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x18\n" +
@@ -701,7 +782,7 @@ func file_sdk_proto_v1_firewall_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_v1_firewall_proto_rawDescData
 }
 
-var file_sdk_proto_v1_firewall_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sdk_proto_v1_firewall_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_sdk_proto_v1_firewall_proto_goTypes = []any{
 	(*DetectRequest)(nil),         // 0: transferpy.plugin.v1.DetectRequest
 	(*DetectResponse)(nil),        // 1: transferpy.plugin.v1.DetectResponse
@@ -712,33 +793,35 @@ var file_sdk_proto_v1_firewall_proto_goTypes = []any{
 	(*SweepRequest)(nil),          // 6: transferpy.plugin.v1.SweepRequest
 	(*SweepResponse)(nil),         // 7: transferpy.plugin.v1.SweepResponse
 	(*Filter)(nil),                // 8: transferpy.plugin.v1.Filter
-	(*Hole)(nil),                  // 9: transferpy.plugin.v1.Hole
-	(*Rule)(nil),                  // 10: transferpy.plugin.v1.Rule
-	(*Error)(nil),                 // 11: transferpy.plugin.v1.Error
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Barrier)(nil),               // 9: transferpy.plugin.v1.Barrier
+	(*Hole)(nil),                  // 10: transferpy.plugin.v1.Hole
+	(*Rule)(nil),                  // 11: transferpy.plugin.v1.Rule
+	(*Error)(nil),                 // 12: transferpy.plugin.v1.Error
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_sdk_proto_v1_firewall_proto_depIdxs = []int32{
 	8,  // 0: transferpy.plugin.v1.DetectResponse.filters:type_name -> transferpy.plugin.v1.Filter
-	9,  // 1: transferpy.plugin.v1.OpenRequest.holes:type_name -> transferpy.plugin.v1.Hole
-	10, // 2: transferpy.plugin.v1.OpenResponse.rules:type_name -> transferpy.plugin.v1.Rule
-	10, // 3: transferpy.plugin.v1.CloseRequest.rules:type_name -> transferpy.plugin.v1.Rule
-	10, // 4: transferpy.plugin.v1.SweepResponse.rules:type_name -> transferpy.plugin.v1.Rule
-	11, // 5: transferpy.plugin.v1.Filter.error:type_name -> transferpy.plugin.v1.Error
-	12, // 6: transferpy.plugin.v1.Hole.expiry:type_name -> google.protobuf.Timestamp
-	12, // 7: transferpy.plugin.v1.Rule.expiry:type_name -> google.protobuf.Timestamp
-	0,  // 8: transferpy.plugin.v1.FirewallService.Detect:input_type -> transferpy.plugin.v1.DetectRequest
-	2,  // 9: transferpy.plugin.v1.FirewallService.Open:input_type -> transferpy.plugin.v1.OpenRequest
-	4,  // 10: transferpy.plugin.v1.FirewallService.Close:input_type -> transferpy.plugin.v1.CloseRequest
-	6,  // 11: transferpy.plugin.v1.FirewallService.Sweep:input_type -> transferpy.plugin.v1.SweepRequest
-	1,  // 12: transferpy.plugin.v1.FirewallService.Detect:output_type -> transferpy.plugin.v1.DetectResponse
-	3,  // 13: transferpy.plugin.v1.FirewallService.Open:output_type -> transferpy.plugin.v1.OpenResponse
-	5,  // 14: transferpy.plugin.v1.FirewallService.Close:output_type -> transferpy.plugin.v1.CloseResponse
-	7,  // 15: transferpy.plugin.v1.FirewallService.Sweep:output_type -> transferpy.plugin.v1.SweepResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 1: transferpy.plugin.v1.OpenRequest.holes:type_name -> transferpy.plugin.v1.Hole
+	11, // 2: transferpy.plugin.v1.OpenResponse.rules:type_name -> transferpy.plugin.v1.Rule
+	11, // 3: transferpy.plugin.v1.CloseRequest.rules:type_name -> transferpy.plugin.v1.Rule
+	11, // 4: transferpy.plugin.v1.SweepResponse.rules:type_name -> transferpy.plugin.v1.Rule
+	12, // 5: transferpy.plugin.v1.Filter.error:type_name -> transferpy.plugin.v1.Error
+	9,  // 6: transferpy.plugin.v1.Filter.others:type_name -> transferpy.plugin.v1.Barrier
+	13, // 7: transferpy.plugin.v1.Hole.expiry:type_name -> google.protobuf.Timestamp
+	13, // 8: transferpy.plugin.v1.Rule.expiry:type_name -> google.protobuf.Timestamp
+	0,  // 9: transferpy.plugin.v1.FirewallService.Detect:input_type -> transferpy.plugin.v1.DetectRequest
+	2,  // 10: transferpy.plugin.v1.FirewallService.Open:input_type -> transferpy.plugin.v1.OpenRequest
+	4,  // 11: transferpy.plugin.v1.FirewallService.Close:input_type -> transferpy.plugin.v1.CloseRequest
+	6,  // 12: transferpy.plugin.v1.FirewallService.Sweep:input_type -> transferpy.plugin.v1.SweepRequest
+	1,  // 13: transferpy.plugin.v1.FirewallService.Detect:output_type -> transferpy.plugin.v1.DetectResponse
+	3,  // 14: transferpy.plugin.v1.FirewallService.Open:output_type -> transferpy.plugin.v1.OpenResponse
+	5,  // 15: transferpy.plugin.v1.FirewallService.Close:output_type -> transferpy.plugin.v1.CloseResponse
+	7,  // 16: transferpy.plugin.v1.FirewallService.Sweep:output_type -> transferpy.plugin.v1.SweepResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_v1_firewall_proto_init() }
@@ -753,7 +836,7 @@ func file_sdk_proto_v1_firewall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_v1_firewall_proto_rawDesc), len(file_sdk_proto_v1_firewall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,8 +31,9 @@ const (
 //
 // FirewallService opens a hole on a target for the time of a transfer.
 type FirewallServiceClient interface {
-	// Detect says what filters on each host. Read-only: HostService.Change is
-	// refused.
+	// Detect says what filters on each host: one answer for each, in the order
+	// of the request. Read-only: HostService.Change is refused. Of several
+	// firewalls the right ones for a host are those whose answer says filters.
 	Detect(ctx context.Context, in *DetectRequest, opts ...grpc.CallOption) (*DetectResponse, error)
 	// Open lets the sources of each hole reach its port: in front of what
 	// drops, in every chain that drops, tagged with transfer id and expiry.
@@ -101,8 +102,9 @@ func (c *firewallServiceClient) Sweep(ctx context.Context, in *SweepRequest, opt
 //
 // FirewallService opens a hole on a target for the time of a transfer.
 type FirewallServiceServer interface {
-	// Detect says what filters on each host. Read-only: HostService.Change is
-	// refused.
+	// Detect says what filters on each host: one answer for each, in the order
+	// of the request. Read-only: HostService.Change is refused. Of several
+	// firewalls the right ones for a host are those whose answer says filters.
 	Detect(context.Context, *DetectRequest) (*DetectResponse, error)
 	// Open lets the sources of each hole reach its port: in front of what
 	// drops, in every chain that drops, tagged with transfer id and expiry.
