@@ -81,6 +81,8 @@ func TestMarks(t *testing.T) {
 	results := []*result{
 		measured(byName["innodb-tmpfs"], 0.5, map[string][]float64{oursPlain: {9, 2.5, 1.5}, oursDefault: {3}, peerNC: {4, 4, 5}}),
 		measured(byName["innodb-200mbit"], 0.5, map[string][]float64{oursDefault: {21}, peerZstd: {20}}),
+		measured(byName["fan-200mbit"], 0.5, map[string][]float64{oursDefault: {40}, oursChain: {41}, oursEight: {50}}),
+		measured(byName["fan-tmpfs"], 0.5, map[string][]float64{oursDefault: {2}, oursFour: {5}}),
 	}
 	want := map[string]string{
 		"InnoDB directory, `--no-compress`":             "| 0.45 | 0.50 | 0.50 | **not reached** |",
@@ -89,6 +91,12 @@ func TestMarks(t *testing.T) {
 		"4 GB incompressible file, defaults":            "| 0.50 | - | - | not measured |",
 		"200 Mbit/s: bytes":                             "| 1.03 | 1.05 | - | **not reached** |",
 		"200 Mbit/s: time, against what the bytes need": "| 1.06 | 0.25 | - | reached |",
+		"two targets at 200 Mbit/s":                     "| 1.05 | 1.02 | - | reached |",
+		"four targets at 200 Mbit/s":                    "| 1.10 | - | - | not measured |",
+		"eight targets at 200 Mbit/s":                   "| 1.20 | 1.25 | - | **not reached** |",
+		// Three seconds more for three more, where receiving takes none and
+		// passing on may take 0.12 for the 0.2 GB.
+		"CPU of each further target of four": "| 1.00 | 8.33 | - | **not reached** |",
 	}
 	for _, m := range marks() {
 		c, known := byName[m.testCase]
@@ -116,7 +124,7 @@ func TestLargestAgent(t *testing.T) {
 		t.Errorf("the largest agent takes %.2f of what it may, want 0.50", got)
 	}
 	var one run
-	one.peaks([]string{targetHost, secondHost}, map[string]int64{sourceHost: 1, targetHost: 2, secondHost: 3})
+	one.peaks(targetHosts(2), map[string]int64{sourceHost: 1, "db2": 2, "db3": 3})
 	if one.sourcePeak != 1 || one.relayPeak != 2 || one.targetPeak != 3 {
 		t.Errorf("peaks of a chain: %+v", one)
 	}
@@ -268,7 +276,7 @@ func TestAPeerIsMeasured(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	s, err := newStage(ctx, "", "")
+	s, err := newStage(ctx, "", "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func (o *options) compare(ctx context.Context, chosen []testCase, stdout, stderr
 		if i > 0 {
 			before = chosen[i-1]
 		}
-		renew := s == nil || c.disk != before.disk || c.data != before.data || before.cap != "" && c.cap == ""
+		renew := s == nil || c.fan() > s.fan || c.disk != before.disk || c.data != before.data || before.cap != "" && c.cap == ""
 		if renew {
 			if s != nil {
 				if err := s.lab.Close(); err != nil {
@@ -106,7 +106,7 @@ func (o *options) setUp(ctx context.Context, c testCase, stderr io.Writer) (*sta
 			return nil, err
 		}
 	}
-	s, err := newStage(ctx, o.bin, disk)
+	s, err := newStage(ctx, o.bin, disk, c.fan())
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +132,10 @@ func (o *options) runCase(ctx context.Context, s *stage, c testCase, stderr io.W
 		}
 	}
 	if c.cap != "" {
-		if err := s.lab.Cap(sourceHost, c.cap); err != nil {
-			return nil, err
+		for _, host := range append([]string{sourceHost}, targetHosts(s.fan)...) {
+			if err := s.lab.Cap(host, c.cap); err != nil {
+				return nil, err
+			}
 		}
 	}
 	rounds := o.rounds
@@ -226,7 +228,10 @@ func (s *stage) measure(ctx context.Context, p contender, held size, c testCase)
 		return one, err
 	}
 	one.source = after.source - before.source + s.cpu[sourceHost]
-	one.target = after.target - before.target + s.cpu[targetHost]
+	one.target = after.target - before.target
+	for _, host := range p.targets() {
+		one.target += s.cpu[host]
+	}
 	one.wire = after.wire - before.wire
 	for _, host := range p.targets() {
 		got, err := measure(s.path(host, targetDir))
@@ -259,7 +264,7 @@ func (s *stage) reading(ctx context.Context, c testCase) (r reading, err error) 
 	if r.source, err = s.hostCPU(sourceHost); err != nil {
 		return r, err
 	}
-	for _, host := range []string{targetHost, secondHost} {
+	for _, host := range targetHosts(s.fan) {
 		used, err := s.hostCPU(host)
 		if err != nil {
 			return r, err

@@ -17,7 +17,7 @@ import (
 type contender struct {
 	name  string
 	ours  bool
-	chain bool     // to two targets, of which the first is a relay
+	fan   int      // to so many targets, of which all but the last are relays; 0: to one
 	once  bool     // it takes so long that it runs in the first round alone
 	tools []string // programs that it needs
 	run   func(ctx context.Context, s *stage) error
@@ -30,6 +30,9 @@ const (
 	oursUnread   = "transferpy --no-checksum"
 	oursParallel = "transferpy --parallel-checksum"
 	oursChain    = "transferpy to two targets"
+	oursThree    = "transferpy to three targets"
+	oursFour     = "transferpy to four targets"
+	oursEight    = "transferpy to eight targets"
 	peerNC       = "tar | nc | tar"
 	peerZstd     = "tar | zstd -1 | nc"
 	peerSSH      = "tar | ssh | tar"
@@ -45,7 +48,10 @@ var contenders = map[string]contender{
 	oursDefault:  ours(oursDefault, sourceData),
 	oursUnread:   ours(oursUnread, sourceData, "--no-checksum"),
 	oursParallel: ours(oursParallel, sourceData, "--parallel-checksum"),
-	oursChain:    chain(oursChain, sourceData),
+	oursChain:    chain(oursChain, sourceData, 2),
+	oursThree:    chain(oursThree, sourceData, 3),
+	oursFour:     chain(oursFour, sourceData, 4),
+	oursEight:    chain(oursEight, sourceData, 8),
 	peerNC:       {name: peerNC, tools: []string{"tar", "nc"}, run: stream("", "")},
 	peerZstd:     {name: peerZstd, tools: []string{"tar", "nc", "zstd"}, run: stream("zstd -q -1 |", "zstd -q -d |")},
 	peerSSH: {name: peerSSH, tools: []string{"tar", "ssh"}, run: onSource(
@@ -78,18 +84,13 @@ func ours(name, source string, flags ...string) contender {
 	return contender{name: name, ours: true, run: transferpy(source, flags, targetHost)}
 }
 
-// chain copies it to two targets, of which the first passes it on.
-func chain(name, source string) contender {
-	return contender{name: name, ours: true, chain: true, run: transferpy(source, nil, targetHost, secondHost)}
+// chain copies it to so many targets, each of which passes it on to the next.
+func chain(name, source string, targets int) contender {
+	return contender{name: name, ours: true, fan: targets, run: transferpy(source, nil, targetHosts(targets)...)}
 }
 
 // targets are the hosts that it copies to.
-func (c contender) targets() []string {
-	if c.chain {
-		return []string{targetHost, secondHost}
-	}
-	return []string{targetHost}
-}
+func (c contender) targets() []string { return targetHosts(max(1, c.fan)) }
 
 // transferpy runs it on the control host.
 func transferpy(source string, flags []string, targets ...string) func(context.Context, *stage) error {

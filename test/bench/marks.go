@@ -29,6 +29,10 @@ func marks() []mark {
 		{testCase: "innodb-disk", what: "InnoDB directory on disk, `--no-compress`", ours: oursPlain, peer: peerVerified, limit: 1},
 		{testCase: "innodb-200mbit", what: "200 Mbit/s: time, against what the bytes need", ours: oursDefault, limit: 1.06, against: "the link", ratio: timeOfLink},
 		{testCase: "innodb-200mbit", what: "200 Mbit/s: bytes", ours: oursDefault, peer: peerZstd, limit: 1.03, ratio: bytesOnLink},
+		{testCase: "fan-200mbit", what: "two targets at 200 Mbit/s", ours: oursChain, peer: oursDefault, limit: 1.05, ratio: timeOfOne},
+		{testCase: "fan-200mbit", what: "four targets at 200 Mbit/s", ours: oursFour, peer: oursDefault, limit: 1.10, ratio: timeOfOne},
+		{testCase: "fan-200mbit", what: "eight targets at 200 Mbit/s", ours: oursEight, peer: oursDefault, limit: 1.20, ratio: timeOfOne},
+		{testCase: "fan-tmpfs", what: "CPU of each further target of four", ours: oursFour, peer: oursDefault, against: "receiving alone + 0.6 s/GB on the wire", limit: 1, ratio: furtherTarget},
 		{testCase: "million-disk", what: "1,000,000 files: memory of the largest agent", ours: oursChain, limit: 1, against: "256 MiB", ratio: largestAgent},
 		{testCase: "sparse-disk", what: "sparse file of 20 GB: memory of the largest agent", ours: oursChain, limit: 1, against: "256 MiB", ratio: largestAgent},
 	}
@@ -53,6 +57,23 @@ func largestAgent(r *result, _, _ *entry) float64 {
 		largest = max(largest, source, relay, target)
 	}
 	return float64(largest) / agentLimit
+}
+
+// timeOfOne is the whole time with several targets against that with one.
+func timeOfOne(_ *result, several, one *entry) float64 {
+	return several.wall().Seconds() / one.wall().Seconds()
+}
+
+// relayCost is what passing on may cost a target, in CPU seconds for each GB
+// on the wire.
+const relayCost = 0.6
+
+// furtherTarget is the CPU time of each target beyond the first, and what it
+// adds to the source's, against that of one which only receives and relayCost.
+func furtherTarget(_ *result, several, one *entry) float64 {
+	further := float64(several.fan - 1)
+	each := (several.cpu() - one.cpu()).Seconds() / further
+	return each / (one.target().Seconds() + relayCost*float64(one.wire())/1e9)
 }
 
 // bytesOnLink is our bytes against the peer's.

@@ -55,8 +55,8 @@ medians of %s. Compare ratios, not seconds: they hold in one run alone.
   limit, every packet's headers are counted, else one header for what the
   kernel hands on in one piece.
 - *peak*: the largest resident memory that an agent has had. A *relay* is the
-  first of two targets, which passes on to the second; there the CPU time is that
-  of both targets together.
+  target that passes on to another; there the CPU time is that of all targets
+  together.
 
 transferpy encrypts (TLS 1.3), signs and checks whatever the flags;
 ` + "`transferpy`" + ` alone also compresses and reads back what was written,
@@ -124,7 +124,7 @@ func (r *result) writeRatios(w io.Writer) {
 	for i := range r.entries {
 		e := &r.entries[i]
 		switch {
-		case len(e.runs) == 0, e.chain: // no peer copies to two
+		case len(e.runs) == 0, e.fan > 1: // no peer copies to several
 		case e.ours:
 			us = append(us, e)
 		default:

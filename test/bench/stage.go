@@ -22,7 +22,6 @@ import (
 const (
 	sourceHost = "db1"
 	targetHost = "db2"
-	secondHost = "db3" // behind the target in a chain
 	sourceDir  = "/srv/from"
 	sourceData = "/srv/from/data"  // what is copied
 	sourceTree = "/srv/from/fixed" // the 1 MB that shows the fixed cost
@@ -33,24 +32,34 @@ const (
 // runTimeout bounds one run of one contender.
 const runTimeout = 20 * time.Minute
 
-// stage is three hosts of a lab with the data of a case on the first. It runs
-// one thing at a time.
+// targetHosts are the first n targets, in the order of the chain.
+func targetHosts(n int) []string {
+	hosts := make([]string, n)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("db%d", i+2)
+	}
+	return hosts
+}
+
+// stage is hosts of a lab with the data of a case on the first, the source. It
+// runs one thing at a time.
 type stage struct {
 	lab   *lab.Lab
+	fan   int                      // how many targets there are
 	began time.Time                // of the run that is being timed
 	cpu   map[string]time.Duration // by commands that the stage started itself, a host
 
 	profiles string // where profiles of agents are kept; empty: none are made
 }
 
-// newStage makes the hosts; with disk their data lies below that directory,
-// else in memory. The caller closes the lab.
-func newStage(ctx context.Context, bin, disk string) (*stage, error) {
-	l, err := lab.Up(ctx, lab.Options{Hosts: 3, Bin: bin, Disk: disk, SrvSize: "80%"})
+// newStage makes the source and so many targets; with disk their data lies
+// below that directory, else in memory. The caller closes the lab.
+func newStage(ctx context.Context, bin, disk string, targets int) (*stage, error) {
+	l, err := lab.Up(ctx, lab.Options{Hosts: 1 + targets, Bin: bin, Disk: disk, SrvSize: "80%"})
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{lab: l}
+	s := &stage{lab: l, fan: targets}
 	// The peers run ssh on the source, so it needs the control host's key.
 	for _, name := range []string{"id_ed25519", "known_hosts"} {
 		text, err := os.ReadFile(s.path(lab.Control, "/root/.ssh/"+name))

@@ -81,7 +81,7 @@ func highWater(pid int) int64 {
 func (s *stage) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for _, host := range []string{sourceHost, targetHost, secondHost} {
+	for _, host := range append([]string{sourceHost}, targetHosts(s.fan)...) {
 		for {
 			list, err := s.lab.Processes(host)
 			if err != nil {
