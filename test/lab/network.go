@@ -19,6 +19,12 @@ func (l *Lab) cable(ctx context.Context) error {
 	if err := ipBatch(ctx, &l.Hub, b.String()); err != nil {
 		return err
 	}
+	// Where the machine has Docker's br_netfilter, a switch would pass every
+	// frame through a packet filter; a real one does not.
+	const callFilters = "cd /proc/sys/net/bridge 2>/dev/null || exit 0; for f in bridge-nf-call-*; do echo 0 >$f; done"
+	if out, err := inNetwork(ctx, &l.Hub, "sh", "-c", callFilters).CombinedOutput(); err != nil {
+		return fmt.Errorf("keep the switch out of the packet filter: %w: %s", err, out)
+	}
 	for i := range l.Hosts {
 		h := &l.Hosts[i]
 		text := fmt.Sprintf("link set eth0 up\naddr add %s/24 dev eth0\n", h.IPv4)
