@@ -80,6 +80,22 @@ func (s *files) reopen(number uint64, e manifest.Entry, pieces ...uint64) error 
 	return nil
 }
 
+// forget makes pieces of a file missing again, those of them that have arrived.
+// Nobody writes meanwhile.
+func (s *files) forget(number uint64, e manifest.Entry, first, count uint64) error {
+	in := s.get(number)
+	var had []uint64
+	for p := first; p < min(first+count, digest.Pieces(e.Size)); p++ {
+		if in == nil || in.hasPiece(p) {
+			had = append(had, p)
+		}
+	}
+	if len(had) == 0 {
+		return nil
+	}
+	return s.reopen(number, e, had...)
+}
+
 // whole is a file of which nothing is missing. Its digest is not taken while
 // pieces come again.
 func whole(number uint64, e manifest.Entry) *incoming {

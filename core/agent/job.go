@@ -129,6 +129,12 @@ func (j *Job) Start(plan *control.Start) error {
 		}
 	}
 	acceptor := c.acceptor(j.cfg.Identity, j.cfg.Transfer, j.deliver)
+	acceptor.Check = func(h link.Hello) error {
+		if err := c.checkHello(h); err != nil || h.Purpose != link.PurposeData {
+			return err
+		}
+		return j.admits(c, h)
+	}
 	j.group.Go(func() { acceptor.Serve(j.ctx, j.cfg.Listener) })
 	for name, m := range j.members {
 		j.group.Go(func() {
@@ -138,6 +144,17 @@ func (j *Job) Start(plan *control.Start) error {
 		})
 	}
 	return nil
+}
+
+// admits refuses data from a member that was passed by, or for one.
+func (j *Job) admits(c *chain, h link.Hello) error {
+	j.mu.Lock()
+	t := j.targets[h.To]
+	j.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	return t.admits(c.index(h.From))
 }
 
 // add is called with the lock held.
@@ -205,18 +222,19 @@ const refusedFor = 3 * time.Second
 // that was proven already. The time that it is blocked goes to m.
 func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing {
 	conn.Measure(&m.sending)
-	from, to := c.plan.Members[i], c.plan.Members[i+1]
-	o := newOutgoing(conn, to, c.plan.Settings.RetryFor)
+	from := c.plan.Members[i]
+	o := newOutgoing(conn, c.plan.Members[i+1], c.plan.Settings.RetryFor)
 	o.alter = j.bad.frame
-	o.dial = func(ctx context.Context) (*link.Conn, error) {
+	o.dial = func(ctx context.Context, to control.Member, refused time.Duration) (*link.Conn, error) {
 		j.cfg.Log.Warn("data link lost, dialling again", "from", from.Name, "to", to.Name)
 		d := c.dialer(ctx, j.cfg.Identity, to)
-		d.Refused = refusedFor
+		d.Refused = refused
 		m.sending.Start()
 		defer m.sending.Stop()
 		conn, err := d.Dial(ctx, j.hello(from.Name, to.Name, link.PurposeData, !c.plan.Settings.Encrypt))
 		if err == nil {
 			conn.Measure(&m.sending)
+			m.set(func(m *meter) { m.peer = conn.Address })
 		}
 		return conn, err
 	}

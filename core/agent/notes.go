@@ -21,10 +21,12 @@ const (
 	noteNeed     noteType = "need"     // a pass has ended here; this I lack
 	noteVerified noteType = "verified" // what I have is right
 	noteFailed   noteType = "failed"   // either way: I have failed, for this reason
+	noteLost     noteType = "lost"     // these behind me get nothing from me any more
 
 	// From the source to the targets.
 	noteRefused    noteType = "refused"     // you are given up, for this reason; pass on what the others lack
 	noteBegin      noteType = "begin"       // data flows from now on
+	noteBypassed   noteType = "bypassed"    // you get nothing by the chain any more: pass nothing on, and say what you lack
 	noteSourceDone noteType = "source-done" // nothing is read any more
 	noteWake       noteType = "wake"        // tell your controller, if it waits
 )
@@ -36,6 +38,11 @@ type note struct {
 
 	// With noteReady: what the target knows of earlier attempts.
 	Kept []keptState `json:"kept,omitempty"`
+
+	// Members that were lost, and who has taken their place; empty: nobody has,
+	// and Error tells why.
+	Lost []string `json:"lost,omitempty"`
+	To   string   `json:"to,omitempty"`
 
 	// A need-list. The target counts its lists: one that was told again, on a
 	// new connection, is not served again. An empty one lacks nothing.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -16,17 +17,20 @@ import (
 )
 
 // outgoing is the sending end of one hop of the chain. A frame is kept until
-// the peer has acknowledged it; a connection that breaks or falls silent is
-// made anew, and goes on behind the last frame that arrived. One goroutine
-// sends; the zero of every hook does nothing.
+// the peer and the member behind it have it; a connection that breaks or falls
+// silent is made anew, and goes on behind the last frame that arrived. A peer
+// that stays away is left for the member behind it, where there is a detour.
+// One goroutine sends; the zero of every hook does nothing.
 type outgoing struct {
 	peer  control.Member
-	dial  func(context.Context) (*link.Conn, error) // makes the connection anew
-	retry time.Duration                             // how long the peer may stay away
-	pace  func(ctx context.Context, n int) error    // waits until n bytes may go
-	chunk int                                       // bytes paced at once; 0: whole frames
-	sent  func(n int)                               // books bytes on the wire
-	alter func(relay.Packet) relay.Packet           // see badMemory
+	dial  func(ctx context.Context, to control.Member, refused time.Duration) (*link.Conn, error) // makes the connection anew
+	retry time.Duration                                                                           // how long the peer may stay away
+	way   *detour                                                                                 // nil: nobody takes the peer's place
+	heard func()                                                                                  // called when something was acknowledged
+	pace  func(ctx context.Context, n int) error                                                  // waits until n bytes may go
+	chunk int                                                                                     // bytes paced at once; 0: whole frames
+	sent  func(n int)                                                                             // books bytes on the wire
+	alter func(relay.Packet) relay.Packet                                                         // see badMemory
 
 	hearing sync.WaitGroup
 	conn    *link.Conn
@@ -35,11 +39,14 @@ type outgoing struct {
 	mu      sync.Mutex
 	current *link.Conn // conn, for who wants to cut it short
 	lostWhy error
-	base    uint64    // frames acknowledged
-	moved   time.Time // when base grew last
-	stuck   time.Time // when the peer was lost, and has taken nothing since
-	unacked []relay.Packet
-	acked   chan struct{} // something was acknowledged
+	base    uint64         // frames that nobody here needs any more
+	have    uint64         // frames that have arrived at the peer
+	joined  bool           // the peer took the place of another and has not spoken yet
+	over    bool           // given up: nothing is sent any more
+	moved   time.Time      // when have grew last
+	stuck   time.Time      // when the peer was lost, and has taken nothing since
+	unacked []relay.Packet // from base on
+	acked   chan struct{}  // something was acknowledged
 }
 
 // newOutgoing takes over conn, which was just made; open begins.
@@ -66,11 +73,11 @@ func (o *outgoing) open(ctx context.Context) error {
 // greet learns from a new connection how many frames have arrived, forgets
 // these, and begins to listen.
 func (o *outgoing) greet() error {
-	count, err := readAck(o.conn)
+	have, next, err := readAck(o.conn)
 	if err != nil {
 		return err
 	}
-	if err := o.settle(count); err != nil {
+	if err := o.settle(have, next); err != nil {
 		return err
 	}
 	lost, conn := make(chan struct{}), o.conn
@@ -79,9 +86,9 @@ func (o *outgoing) greet() error {
 		defer close(lost)
 		defer conn.Close() // a blocked write returns
 		for {
-			count, err := readAck(conn)
+			have, next, err := readAck(conn)
 			if err == nil {
-				err = o.settle(count)
+				err = o.settle(have, next)
 			}
 			if err != nil {
 				o.mu.Lock()
@@ -95,40 +102,68 @@ func (o *outgoing) greet() error {
 }
 
 // readAck reads the next acknowledgement, which is also the peer's heartbeat.
-func readAck(conn *link.Conn) (uint64, error) {
+func readAck(conn *link.Conn) (have, next uint64, err error) {
 	f, err := frame.Read(conn, func(n int) []byte { return make([]byte, n) })
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if f.Type != frame.TypeAck {
-		return 0, fmt.Errorf("a frame of type %d came where acknowledgements do", f.Type)
+		return 0, 0, fmt.Errorf("a frame of type %d came where acknowledgements do", f.Type)
 	}
 	return frame.ParseAck(f.Payload())
 }
 
-// settle forgets what has arrived.
-func (o *outgoing) settle(count uint64) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if count < o.base || count > o.base+uint64(len(o.unacked)) {
-		return &sdk.Error{Kind: sdk.KindIntegrity, Host: o.peer.Host,
-			Message: fmt.Sprintf("%s says that it got %d frames where %d to %d can be", o.peer.Name, count, o.base, o.base+uint64(len(o.unacked))),
-			Hint:    "something between the hosts adds to what is sent: see what stands there"}
+// settle forgets what has arrived at the peer and behind it.
+func (o *outgoing) settle(have, next uint64) error {
+	if err := o.book(have, next); err != nil {
+		return err
 	}
-	n := int(count - o.base)
-	if n > 0 {
-		o.moved = time.Now()
-	}
-	for i := range n {
-		o.unacked[i].Release()
-		o.unacked[i] = relay.Packet{}
-	}
-	o.unacked, o.base = o.unacked[n:], count
 	select {
 	case o.acked <- struct{}{}:
 	default:
 	}
+	if o.heard != nil {
+		o.heard()
+	}
 	return nil
+}
+
+func (o *outgoing) book(have, next uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.joined && have < o.base {
+		return fmt.Errorf("%s: it has %d frames, and %d to %d are kept: %w", o.peer.Name, have, o.base, o.base+uint64(len(o.unacked)), errGap)
+	}
+	if have < o.have && !o.joined || have > o.base+uint64(len(o.unacked)) {
+		return &sdk.Error{Kind: sdk.KindIntegrity, Host: o.peer.Host,
+			Message: fmt.Sprintf("%s says that it got %d frames where %d to %d can be", o.peer.Name, have, o.have, o.base+uint64(len(o.unacked))),
+			Hint:    "something between the hosts adds to what is sent: see what stands there"}
+	}
+	if have > o.have {
+		o.moved = time.Now()
+	}
+	o.have, o.joined = have, false
+	if next <= o.base { // a new member behind the peer may have less than the one before
+		return nil
+	}
+	n := int(next - o.base)
+	for i := range n {
+		o.unacked[i].Release()
+		o.unacked[i] = relay.Packet{}
+	}
+	o.unacked, o.base = o.unacked[n:], next
+	return nil
+}
+
+// arrived is how many frames the peer has; more than any where none is sent to
+// any more.
+func (o *outgoing) arrived() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return math.MaxUint64
+	}
+	return o.have
 }
 
 // send sends one frame and takes over the hold on it.
@@ -137,8 +172,15 @@ func (o *outgoing) send(ctx context.Context, p relay.Packet) error {
 		p = o.alter(p)
 	}
 	o.mu.Lock()
-	o.unacked = append(o.unacked, p)
+	over := o.over
+	if !over {
+		o.unacked = append(o.unacked, p)
+	}
 	o.mu.Unlock()
+	if over {
+		p.Release()
+		return nil
+	}
 	if err := o.write(ctx, p.Wire()); err != nil {
 		return o.mend(ctx, err)
 	}
@@ -169,6 +211,9 @@ func (o *outgoing) write(ctx context.Context, b []byte) error {
 
 // beat shows the peer that this end lives, and notices if the peer does not.
 func (o *outgoing) beat(ctx context.Context) error {
+	if o.arrived() == math.MaxUint64 {
+		return nil
+	}
 	select {
 	case <-o.lost:
 		return o.mend(ctx, o.why())
@@ -186,10 +231,11 @@ func (o *outgoing) why() error {
 	return o.lostWhy
 }
 
-// mend makes the connection anew, as often as it takes and for as long as the
-// peer may stay away, and sends again what has not arrived.
-func (o *outgoing) mend(ctx context.Context, why error) error {
+// remake makes the connection to the peer anew, as often as it takes and for
+// as long as the peer may stay away, and sends again what has not arrived.
+func (o *outgoing) remake(ctx context.Context, why error) error {
 	lost := time.Now()
+	stay, refused := o.patience()
 	for ctx.Err() == nil {
 		o.conn.Close()
 		o.hearing.Wait()
@@ -198,14 +244,17 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 				return err // coming back would mend nothing
 			}
 		}
-		deadline := o.deadline(lost)
+		deadline := o.deadline(lost, stay)
 		if o.retry == 0 || time.Now().After(deadline) {
 			return o.away(why)
 		}
 		within, cancel := context.WithDeadline(ctx, deadline)
-		conn, err := o.dial(within)
+		conn, err := o.dial(within, o.peer, refused)
 		cancel()
-		if err != nil {
+		switch {
+		case errors.Is(err, link.ErrBypassed):
+			return err
+		case err != nil:
 			return o.away(err)
 		}
 		o.mu.Lock()
@@ -214,7 +263,9 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 		if ctx.Err() != nil {
 			break // whoever ended it cut the connection before this one
 		}
-		if err := o.greet(); err != nil {
+		if err := o.greet(); errors.Is(err, errGap) {
+			return err
+		} else if err != nil {
 			why = err
 			continue
 		}
@@ -228,24 +279,25 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 // deadline is when a peer has stayed away for too long: since it was lost
 // first, or took something last. One that comes back again and again and
 // takes nothing is away as well.
-func (o *outgoing) deadline(lost time.Time) time.Time {
+func (o *outgoing) deadline(lost time.Time, stay time.Duration) time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.stuck.After(o.moved) {
+	idle := o.have == o.base+uint64(len(o.unacked)) // there was nothing to take
+	if idle || !o.stuck.After(o.moved) {
 		o.stuck = lost
 	}
 	since := o.stuck
 	if o.moved.After(since) {
 		since = o.moved
 	}
-	return since.Add(o.retry)
+	return since.Add(stay)
 }
 
 // again sends what was sent before and has not arrived.
 func (o *outgoing) again(ctx context.Context) error {
 	o.mu.Lock()
 	// The peer acknowledges meanwhile: hold what is sent here.
-	again := append([]relay.Packet(nil), o.unacked...)
+	again := append([]relay.Packet(nil), o.unacked[o.have-o.base:]...)
 	for _, p := range again {
 		p.Hold()
 	}
@@ -262,13 +314,17 @@ func (o *outgoing) again(ctx context.Context) error {
 
 func (o *outgoing) away(why error) error {
 	return &sdk.Error{Kind: sdk.KindUnreachable, Host: o.peer.Host,
-		Message: fmt.Sprintf("the data link to %s was lost, and could not be made again within %s: %v", o.peer.Name, o.retry, why),
+		Message: fmt.Sprintf("the data link to %s was lost, and could not be made again within %s: %v", o.peer.Name, o.stays(), why),
 		Hint:    "see whether the host and its agent live, then run the transfer again"}
 }
 
-// finish waits until all that was sent has arrived, then closes.
+// finish waits until all that was sent has arrived, at the peer and behind it,
+// then closes.
 func (o *outgoing) finish(ctx context.Context) error {
 	for {
+		if o.arrived() == math.MaxUint64 {
+			return nil
+		}
 		// Seen before what was acknowledged: the peer says its last word and
 		// closes.
 		lost := false
@@ -309,10 +365,10 @@ const abortTime = 3 * time.Second
 // farewell makes whatever is still sent short and without a second try.
 func (o *outgoing) farewell() {
 	_ = o.conn.SetWriteDeadline(time.Now().Add(abortTime))
-	o.retry, o.pace = 0, nil
+	o.retry, o.pace, o.way = 0, nil, nil
 }
 
-// close closes the connection and gives back what has not arrived.
+// close closes the connection and gives back what is still kept.
 func (o *outgoing) close() {
 	o.conn.Close()
 	o.hearing.Wait()
@@ -322,13 +378,14 @@ func (o *outgoing) close() {
 		p.Release()
 	}
 	o.base += uint64(len(o.unacked))
+	o.have = max(o.have, o.base)
 	o.unacked = nil
 }
 
 // forward sends what a tap of the ring gives to the next target, as it came.
 func (o *outgoing) forward(ctx context.Context, tap *relay.Tap) error {
 	defer tap.Leave()
-	defer o.close()
+	defer o.end()
 	if err := o.open(ctx); err != nil {
 		return err
 	}

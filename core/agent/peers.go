@@ -20,6 +20,8 @@ type peer struct {
 	needed bool        // its last need-list was empty
 	phase  control.Phase
 	err    *sdk.Error
+	// bypassed: nothing comes to it by the chain any more.
+	bypassed bool
 
 	round  uint32    // the last need-list that came
 	asked  chan note // need-lists that are not served yet; only the newest counts

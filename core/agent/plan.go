@@ -154,8 +154,11 @@ func (c *chain) checkHello(h link.Hello) error {
 		return fmt.Errorf("no member %q here for %q", h.To, h.From)
 	}
 	allowed := c.purposes(i, j)
-	if i == 0 && j > 0 {
-		allowed = append(allowed, link.PurposeRepair)
+	switch {
+	case i == 0 && j > 0:
+		allowed = append(allowed, link.PurposeRepair, link.PurposeData)
+	case j-i == 2: // when the one between them is lost
+		allowed = append(allowed, link.PurposeData)
 	}
 	for _, p := range allowed {
 		carries := p == link.PurposeData || p == link.PurposeRepair

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 
 	"github.com/transferpy/transferpy/core/agent/frame"
@@ -20,6 +21,9 @@ type sink interface {
 	// take takes one packet with its hold, in the order of arrival. An error
 	// means that the target has failed.
 	take(ctx context.Context, p relay.Packet) error
+	// cut ends pass 1 before its end, in place of what did not arrive: it
+	// forgets what is not proven. An error where it cannot be had again.
+	cut() error
 	// missing waits for all that was taken and returns what the target still
 	// lacks, in ascending order and not much more than maxNeed of it; an error
 	// if what it has is not what the source sent.
@@ -44,8 +48,7 @@ func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) erro
 	if out != nil {
 		next := ring.Tap()
 		wg.Go(func() {
-			// Its error is the successor's failure, which the source sees by
-			// itself.
+			// Its error is the successors' failure, which the source was told.
 			_ = t.job.guard(ctx, out, func() error { return out.forward(ctx, next) })
 		})
 	}
@@ -100,6 +103,13 @@ func (t *target) work(ctx context.Context, tap *relay.Tap) error {
 		t.meter.idle.Start()
 		p, err := tap.Next(ctx)
 		t.meter.idle.Stop()
+		if isBypass(err) {
+			t.job.cfg.Log.Warn("bypassed: nothing comes by the chain any more", "member", t.member.Name)
+			err = s.cut()
+			if err == nil {
+				err = io.EOF
+			}
+		}
 		if err != nil && !isEnd(err) {
 			return err
 		}

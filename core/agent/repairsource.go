@@ -251,10 +251,10 @@ func (r *repairs) check(p *peer, n *note) error {
 	}
 	entries := r.read.spool.Len()
 	if n.EntriesFrom != nil {
-		if *n.EntriesFrom >= entries {
+		if *n.EntriesFrom > entries { // the last one, where only the end did not arrive
 			return absurd("entries from %d on, of %d", *n.EntriesFrom, entries)
 		}
-		p.served += r.whole()
+		p.served += uint64(float64(r.whole()) * float64(entries-*n.EntriesFrom) / float64(max(entries, 1)))
 		entries = *n.EntriesFrom // what comes after is sent anyway
 	}
 	last := frame.NeedRange{}

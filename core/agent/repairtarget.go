@@ -48,12 +48,12 @@ func (t *target) complete(ctx context.Context, s sink) error {
 		if err != nil {
 			return err
 		}
-		if ts, ok := s.(*treeSink); ok {
+		if ts, ok := s.(*treeSink); ok && !ts.short { // else not all of it was signed
 			if err := ts.passed(); err != nil {
 				return err
 			}
 		}
-		if len(lack) == 0 && len(m.nodes) == 0 {
+		if len(lack) == 0 && len(m.nodes) == 0 && m.from() == nil {
 			m.say(nil)
 			t.meter.enter(control.PhaseReadDone)
 			t.meter.enter(control.PhaseVerifying)
@@ -87,6 +87,7 @@ func (m *mender) say(lack []frame.NeedRange) {
 	m.t.round++
 	m.asked = lack[:min(len(lack), maxNeed)]
 	n := note{Type: noteNeed, Round: m.t.round, Need: m.asked, More: len(lack) > maxNeed}
+	n.EntriesFrom = m.from()
 	n.Pieces = slices.Sorted(maps.Keys(m.nodes))
 	m.t.say(n)
 }
@@ -130,6 +131,9 @@ func (m *mender) repair(ctx context.Context, lack []frame.NeedRange) error {
 	conn, err := m.await(ctx)
 	if err != nil {
 		return err
+	}
+	if m.t.pass == 0 {
+		m.moved = time.Now() // until now it was pass 1 that took its time
 	}
 	took := newMending(m, ts, conn.Hello.Pass)
 	m.t.pass = conn.Hello.Pass
@@ -208,6 +212,18 @@ func (m *mender) served(ts *treeSink) error {
 	m.moved = time.Now()
 	if x, ok := overlap(m.asked, ts.files.missing(maxNeed+1)); ok {
 		return m.unserved(ts, x.Entry)
+	}
+	for _, x := range m.asked {
+		if x.Count > 0 || !m.t.chain.digests() {
+			continue
+		}
+		d, err := ts.spool.Digest(x.Entry)
+		if err != nil {
+			return err
+		}
+		if d.State != manifest.DigestOK {
+			return m.unserved(ts, x.Entry)
+		}
 	}
 	for entry := range m.nodes {
 		return m.unserved(ts, entry)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/manifest"
 	"github.com/transferpy/transferpy/sdk"
@@ -42,6 +43,9 @@ func (t *target) altered(err error, frames []claim, spool *manifest.Spool) error
 // segment's signature held.
 type claim struct {
 	entry   uint64
+	last    uint64 // of several entries
+	piece   uint64 // the first of entry, where it is alone
+	pieces  uint64
 	others  int // files that it has bytes of beside entry
 	content bool
 }
@@ -66,7 +70,12 @@ func claimOf(f *frame.Frame) claim {
 	if f.Type != frame.TypeData && f.Type != frame.TypeHole {
 		return claim{}
 	}
-	c := claim{entry: f.Extent(0).Entry, content: true}
+	x, z := f.Extent(0), f.Extent(f.Header.Extents-1)
+	c := claim{entry: x.Entry, last: z.Entry, content: true}
+	if x.Entry == z.Entry && z.Offset >= x.Offset {
+		c.piece = x.Offset / digest.PieceSize
+		c.pieces = (z.Offset+max(z.Length, 1)-1)/digest.PieceSize + 1 - c.piece
+	}
 	for i := 1; i < f.Header.Extents; i++ {
 		if f.Extent(i).Entry != f.Extent(i-1).Entry {
 			c.others++

@@ -73,6 +73,7 @@ type treeSink struct {
 	saver   saver
 	pending atomic.Int64  // content that was taken and is not used yet
 	drained chan struct{} // it has become none
+	short   bool          // pass 1 was cut before its end
 }
 
 // segment is one whose end has arrived.
@@ -314,10 +315,14 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 		return nil, err
 	}
 	s.t.job.reached(pointPassed, s)
-	if s.end == nil || s.end.Entries != s.spool.Len() {
+	if s.end == nil && !s.short || s.end != nil && s.end.Entries != s.spool.Len() {
 		return nil, s.t.broken("the pass ended with another number of entries than it began")
 	}
-	return s.files.missing(maxNeed + 1), nil
+	lack := s.files.missing(maxNeed + 1)
+	if !s.short || !s.t.chain.digests() {
+		return lack, nil
+	}
+	return s.undigested(ctx, lack)
 }
 
 func (s *treeSink) close() {

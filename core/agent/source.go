@@ -244,7 +244,11 @@ func (s *source) deliverPass(ctx context.Context, send *sender, order <-chan *pa
 
 // newOutgoing is the first hop of the chain.
 func (s *source) newOutgoing(data *link.Conn) *outgoing {
-	return s.paced(s.job.newOutgoing(data, s.chain, 0, s.meter))
+	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
+	o.way = s.chain.newDetour(0, func(lost []control.Member, to *control.Member, why error) {
+		s.bypass(s.chain.plan.Members[0], lostNote(lost, to, why))
+	})
+	return s.paced(o)
 }
 
 // paced books what goes out, and holds it to the rate that is allowed to all

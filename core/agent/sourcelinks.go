@@ -59,6 +59,8 @@ func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 			switch n.Type {
 			case noteReady:
 				s.set(func() { p.ready, p.kept = true, n.Kept })
+			case noteLost:
+				s.bypass(p.member, n)
 			case noteNeed:
 				s.need(p, n)
 			case noteVerified:
@@ -95,7 +97,7 @@ func (s *source) redial(ctx context.Context, p *peer, why error) (*link.Conn, er
 			Hint:    "see whether the host and its agent live, then run the transfer again"}
 	}
 	s.set(func() { p.conn = conn })
-	for _, n := range s.told() {
+	for _, n := range s.told(p) {
 		if conn.WriteMessage(n) != nil {
 			break // its reader sees why
 		}
@@ -103,11 +105,17 @@ func (s *source) redial(ctx context.Context, p *peer, why error) (*link.Conn, er
 	return conn, nil
 }
 
-// told is what every target should know by now.
-func (s *source) told() []note {
+// told is what a target should know by now.
+func (s *source) told(p *peer) []note {
 	var notes []note
 	if s.job.Flowing() {
 		notes = append(notes, note{Type: noteBegin})
+	}
+	s.mu.Lock()
+	bypassed := p.bypassed
+	s.mu.Unlock()
+	if bypassed {
+		notes = append(notes, note{Type: noteBypassed})
 	}
 	if s.job.SourceDone() {
 		notes = append(notes, note{Type: noteSourceDone})

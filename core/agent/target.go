@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -28,6 +29,7 @@ type target struct {
 
 	incoming chan *link.Conn // proven connections, handed over by the acceptor
 	arrivals *arrivals       // the data
+	feeder   atomic.Int32    // the member that it comes from, by its place in the chain
 	renewed  chan *link.Conn // notes made anew by the source
 	repairs  chan *link.Conn // links of repair passes, by the source
 	kept     *inherited      // what earlier attempts have left
@@ -50,6 +52,7 @@ func newTarget(j *Job, c *chain, index int) *target {
 	t := &target{job: j, chain: c, member: m, index: index, meter: newMeter(m.Name, j.cfg.Changed),
 		incoming: make(chan *link.Conn, 8), renewed: make(chan *link.Conn, 1), repairs: make(chan *link.Conn, 1), kept: &inherited{}, began: make(chan struct{})}
 	t.arrivals = newArrivals(m, c.plan.Members[index-1], t.patience(), t.meter)
+	t.feeder.Store(int32(index - 1))
 	return t
 }
 

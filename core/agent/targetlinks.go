@@ -85,7 +85,12 @@ func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
 		return in, nil, nil
 	}
 	t.meter.set(func(m *meter) { m.peer = out.Address })
-	return in, t.job.newOutgoing(out, t.chain, t.index, t.meter), nil
+	o := t.job.newOutgoing(out, t.chain, t.index, t.meter)
+	o.way = t.chain.newDetour(t.index, func(lost []control.Member, to *control.Member, why error) {
+		t.say(lostNote(lost, to, why))
+	})
+	o.heard, t.arrivals.next = t.arrivals.poke, o.arrived
+	return in, o, nil
 }
 
 // gather collects the incoming links; it returns the one that data comes by.
@@ -126,7 +131,7 @@ func (t *target) route(ctx context.Context) {
 		case conn := <-t.incoming:
 			switch conn.Hello.Purpose {
 			case link.PurposeData:
-				t.arrivals.replace(conn)
+				t.fed(conn)
 			case link.PurposeRepair:
 				replace(t.repairs, conn)
 			case link.PurposeNotes:
@@ -160,6 +165,8 @@ func (t *target) listen(ctx context.Context, conn *link.Conn) {
 				t.job.cfg.Changed()
 			case noteFailed:
 				t.life.cancel(t.sourceFailed(n.Error))
+			case noteBypassed:
+				t.arrivals.bypass()
 			case noteRefused:
 				t.giveUp(t.sourceFailed(n.Error))
 			}

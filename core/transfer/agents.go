@@ -131,6 +131,9 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		if m.status.Phase == control.PhaseCommitted && s.Phase == control.PhaseEnded {
 			s.Phase = control.PhaseCommitted // it has ended after it was published
 		}
+		for _, told := range s.Detours[min(len(m.status.Detours), len(s.Detours)):] {
+			r.warn(m.Host, told)
+		}
 		m.status, m.heard = s, time.Now()
 		if r.ending {
 			if m.lost && s.Phase == control.PhaseCommitted {

@@ -77,6 +77,9 @@ type MemberStatus struct {
 	// reason as it looks from there: so nobody waits for a host that answers
 	// no command any more.
 	Failed []PeerError `json:"failed,omitempty"`
+	// Detours tell, for the source, which targets the chain goes on without, and
+	// how; each is news for the operator when it comes.
+	Detours []string `json:"detours,omitempty"`
 	// Kept is where what a resumed transfer can use was left, once a target
 	// has ended so (Stop.Keep, Recover.Keep); empty: nothing was.
 	Kept sdk.Raw `json:"kept,omitempty"`

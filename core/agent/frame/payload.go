@@ -106,10 +106,14 @@ func ParsePassEnd(p []byte) (PassEnd, error) {
 	return e, nil
 }
 
-// Ack makes a TypeAck frame: count frames of the pass have arrived here,
-// heartbeats not counted. It is also the heartbeat of a receiver.
-func Ack(pass uint32, count uint64) *Frame {
-	f, err := Build(binary.BigEndian.AppendUint64(make([]byte, HeaderLen, HeaderLen+8), count), TypeAck, 0, pass, nil, 8)
+const ackLen = 2 * 8
+
+// Ack makes a TypeAck frame: have frames of the pass have arrived here,
+// heartbeats not counted, and next of them at the member behind. It is also
+// the heartbeat of a receiver.
+func Ack(pass uint32, have, next uint64) *Frame {
+	b := binary.BigEndian.AppendUint64(make([]byte, HeaderLen, HeaderLen+ackLen), have)
+	f, err := Build(binary.BigEndian.AppendUint64(b, next), TypeAck, 0, pass, nil, ackLen)
 	if err != nil {
 		panic(err) // its form is fixed
 	}
@@ -117,11 +121,15 @@ func Ack(pass uint32, count uint64) *Frame {
 }
 
 // ParseAck parses the payload of a TypeAck frame.
-func ParseAck(p []byte) (uint64, error) {
-	if len(p) != 8 {
-		return 0, fmt.Errorf("frame: an ack of %d bytes", len(p))
+func ParseAck(p []byte) (have, next uint64, err error) {
+	if len(p) != ackLen {
+		return 0, 0, fmt.Errorf("frame: an ack of %d bytes", len(p))
 	}
-	return binary.BigEndian.Uint64(p), nil
+	have, next = binary.BigEndian.Uint64(p), binary.BigEndian.Uint64(p[8:])
+	if next > have {
+		return 0, 0, fmt.Errorf("frame: %d frames are acknowledged, and %d behind", have, next)
+	}
+	return have, next, nil
 }
 
 // NeedRange is a run of pieces of one entry that a target lacks. A run of none

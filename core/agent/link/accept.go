@@ -128,7 +128,7 @@ func (a *Acceptor) prove(ctx context.Context, raw net.Conn) (*Conn, error) {
 	}
 	peer := fingerprint(conn.ConnectionState().PeerCertificates[0])
 	if err := a.checkHello(hello, peer); err != nil {
-		sendMessage(conn, welcome{Error: err.Error()})
+		sendMessage(conn, refusal(err))
 		return nil, err
 	}
 	if hello.Plain {

@@ -60,6 +60,29 @@ type Hello struct {
 type welcome struct {
 	Token []byte `json:"token,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Final says that it is of no use to dial again, and why: see finals.
+	Final string `json:"final,omitempty"`
+}
+
+// Why data is refused for good. Check returns one of them, and so does the Dial
+// of the other side.
+var (
+	ErrBypassed = errors.New("the dialler is bypassed: the chain goes on without it")
+	ErrServed   = errors.New("it takes nothing by the chain any more")
+)
+
+// finals are how they are told.
+var finals = map[string]error{"bypassed": ErrBypassed, "served": ErrServed}
+
+// refusal is the answer to a Hello that is refused.
+func refusal(err error) welcome {
+	w := welcome{Error: err.Error()}
+	for name, final := range finals {
+		if errors.Is(err, final) {
+			w.Final = name
+		}
+	}
+	return w
 }
 
 const helloVersion = 1

@@ -45,9 +45,9 @@ func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
 	}
 	since := time.Now() // every round since then was refused
 	for {
-		conn, reasons, refused := d.round(ctx, h)
-		if conn != nil {
-			return conn, nil
+		conn, reasons, refused, final := d.round(ctx, h)
+		if conn != nil || final != nil {
+			return conn, final
 		}
 		if !refused {
 			since = time.Now()
@@ -73,11 +73,13 @@ type attempt struct {
 	conn    *Conn
 	reason  string
 	refused bool
+	final   error // one of finals
 }
 
 // round tries each address once, a later one only when the earlier ones have
-// failed or have had their head start. It also tells whether all refused.
-func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []string, refused bool) {
+// failed or have had their head start. It also tells whether all refused, and
+// what the peer itself has refused for good.
+func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []string, refused bool, final error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan attempt, len(d.Addresses))
 	var wg sync.WaitGroup
@@ -101,6 +103,9 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 			a := attempt{index: i, conn: conn}
 			if err != nil {
 				a.reason, a.refused = reason(err), errors.Is(err, syscall.ECONNREFUSED)
+				if errors.Is(err, ErrBypassed) || errors.Is(err, ErrServed) {
+					a.final = err
+				}
 			}
 			results <- a
 		})
@@ -112,8 +117,8 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 		select {
 		case a := <-results:
 			ended++
-			if a.conn != nil {
-				return a.conn, nil, false
+			if a.conn != nil || a.final != nil {
+				return a.conn, nil, false, a.final
 			}
 			refused = refused && a.refused
 			reasons[a.index] = d.Addresses[a.index] + ": " + a.reason
@@ -127,7 +132,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 			}
 		}
 	}
-	return nil, reasons, refused
+	return nil, reasons, refused, nil
 }
 
 // try proves one address, and for a plain connection opens that too.
@@ -176,6 +181,9 @@ func (d *Dialer) greet(ctx context.Context, conn *tls.Conn, h Hello) (welcome, e
 	var w welcome
 	if err := readMessage(conn, &w); err != nil {
 		return welcome{}, &silentError{err}
+	}
+	if final := finals[w.Final]; final != nil {
+		return welcome{}, final
 	}
 	if w.Error != "" {
 		return welcome{}, errors.New("refused: " + w.Error)
