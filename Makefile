@@ -47,8 +47,8 @@ test-e2e: build ## the tests in the lab alone; needs root
 	$(GO) test -count=1 ./test/...
 
 .PHONY: faults
-faults: build ## FAULT_ROUNDS (20) transfers in the lab, each disturbed at random; needs root
-	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 2h -run 'TestFaults(Resumed)?$$' -v ./test/e2e
+faults: build ## FAULT_ROUNDS (20) transfers in the lab, each disturbed at random, and all faults of a chain; needs root
+	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 2h -run 'TestFaults(Resumed)?$$|TestSickTargetInTheChain$$' -v ./test/e2e
 
 .PHONY: race
 race: build ## all tests with the race detector; needs a C compiler
