@@ -2,65 +2,12 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/transferpy/transferpy/sdk"
 )
-
-func TestPrintable(t *testing.T) {
-	tests := map[string]string{
-		"":                      "",
-		"plain größe 数据":        "plain größe 数据",
-		"a\nb\tc":               `a\nb\tc`,
-		"\x1b[2J":               `\x1b[2J`,
-		"\x9b31m":               `\x9b31m`,
-		"\u009b31m":             `\u009b31m`,
-		"right\u202eto left":    `right\u202eto left`,
-		"bad \xff\xfe":          `bad \xff\xfe`,
-		"real \ufffd":           `real �`,
-		"zero\u200bwidth":       `zero\u200bwidth`,
-		"\U000e0001tag":         `\U000e0001tag`,
-		"back\\slash \"quote\"": "back\\slash \"quote\"",
-	}
-	for in, want := range tests {
-		if got := printable(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzPrintable(f *testing.F) {
-	f.Add("a\x1b[0m\xff\u202e")
-	f.Fuzz(func(t *testing.T, s string) {
-		got := printable(s)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
-			t.Fatalf("%q became %q", s, got)
-		}
-		if printable(got) != got {
-			t.Fatalf("%q is not printable yet", got)
-		}
-	})
-}
-
-// TestJSONLine holds that what is escaped for terminals is the same value.
-func TestJSONLine(t *testing.T) {
-	want := "a\u202eb\u009bc\U000e0001d\n\x1be"
-	line, err := jsonLine(map[string]string{"s": want})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Count(line, []byte("\n")) != 1 || strings.ContainsAny(string(line), "\u202e\u009b\U000e0001\x1b") {
-		t.Errorf("not safe: %q", line)
-	}
-	var got map[string]string
-	if err := json.Unmarshal(line, &got); err != nil || got["s"] != want {
-		t.Errorf("got %q, %v", got["s"], err)
-	}
-}
 
 func TestPrintError(t *testing.T) {
 	var out bytes.Buffer
