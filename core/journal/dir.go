@@ -33,10 +33,14 @@ func NewID(now time.Time) string {
 	return now.UTC().Format("20060102-150405-") + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
+// ValidID reports whether s can be the id of a transfer. Such an id is safe as
+// a file name and to print.
+func ValidID(s string) bool { return idForm.MatchString(s) }
+
 // checkID refuses what cannot be a transfer's id; so an id is always safe as
 // part of a path.
 func checkID(id string) error {
-	if idForm.MatchString(id) {
+	if ValidID(id) {
 		return nil
 	}
 	return &sdk.Error{Kind: sdk.KindConfig, Message: fmt.Sprintf("%q is not the id of a transfer", id),
@@ -123,9 +127,9 @@ func Prune(dir string, now time.Time) {
 	}
 }
 
-// makeDir makes dir, closed to others, and refuses one that others own or
+// MakeDir makes dir, closed to others, and refuses one that others own or
 // may write into: who can put a journal there decides what `cleanup` runs.
-func makeDir(dir string) error {
+func MakeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fileError(dir, "make the directory of the journals", err)
 	}

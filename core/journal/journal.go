@@ -131,7 +131,7 @@ func Create(dir, id, program string, request json.RawMessage) (*Journal, error) 
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, id+suffix)

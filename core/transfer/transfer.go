@@ -56,6 +56,9 @@ func (d Deps) complete() (Deps, error) {
 		}
 		d.StateDir = dir
 	}
+	if _, noted := d.Plugins.(*versions); !noted && d.Plugins != nil {
+		d.Plugins = &versions{Plugins: d.Plugins}
+	}
 	return d, nil
 }
 
@@ -86,6 +89,7 @@ func (r *run) whole(ctx context.Context) (*Report, error) {
 	}
 	err = interrupted(ctx, err)
 	report := r.conclude(ctx, err)
+	r.enlist()
 	r.emit(Event{Type: EventDone, Report: report, Err: report.Err})
 	if report.Err != nil {
 		return report, report.Err
