@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/transferpy/transferpy/core/runlog"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -18,6 +20,7 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr *screen
+	log    *runlog.Log // of the transfer that a verb works on
 
 	attended bool // a person sits at standard input
 	terminal int  // the file descriptor of standard error if it is a terminal, else -1
@@ -47,7 +50,8 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		// A plugin's process: its signals and its exit are sdk/plugin's.
 		return serveBundled(args[1:], stderr)
 	}
-	a := &app{stdin: stdin, stdout: stdout, stderr: &screen{w: stderr}, attended: terminalOf(stdin) >= 0, terminal: terminalOf(stderr)}
+	a := &app{stdin: stdin, stdout: stdout, stderr: &screen{w: stderr}, log: runlog.New(), attended: terminalOf(stdin) >= 0, terminal: terminalOf(stderr)}
+	defer a.log.Close()
 	ctx, release := withSignals(ctx, a.stderr)
 	defer release()
 
@@ -65,7 +69,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		exit = &exitError{err: err}
 	}
 	if exit.err != nil {
-		printError(a.stderr, exit.err)
+		printError(io.MultiWriter(a.stderr, a.logText(hclog.Error)), exit.err)
 	}
 	return exitCode(ctx, err)
 }

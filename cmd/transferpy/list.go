@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/record"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -22,7 +24,10 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List this user's transfers that run, or that left something to clean up",
-		Args:  noArguments,
+		Long: `List this user's transfers on this host that run, or that left something to
+clean up. With --all also those that have ended, and from transfers.jsonl in the
+state directory those that were refused or whose journal has gone (30 days).`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
 				return usageError("--output is text or json", "")
@@ -35,19 +40,22 @@ func newList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := entries[:0]
-			for _, e := range entries {
-				if all || !e.Ended {
-					shown = append(shown, e)
+			var last map[string]record.Line
+			if all {
+				if last, err = a.recorded(dir); err != nil {
+					return err
 				}
+				entries = withRecorded(entries, last)
+			} else {
+				entries = slices.DeleteFunc(entries, func(e journal.Summary) bool { return e.Ended })
 			}
 			if output == "json" {
-				return listJSON(a.stdout, shown)
+				return listJSON(a.stdout, entries, last)
 			}
-			return listText(a.stdout, shown)
+			return listText(a.stdout, entries, last)
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that have ended")
+	cmd.Flags().BoolVar(&all, "all", false, "also those that have ended or were refused")
 	cmd.Flags().StringVar(&output, "output", "text", "`FORM`: text or json")
 	return cmd
 }
@@ -78,7 +86,7 @@ func keepsPartial(e journal.Summary) bool {
 	return err == nil && req.KeepPartial
 }
 
-func listText(w io.Writer, entries []journal.Summary) error {
+func listText(w io.Writer, entries []journal.Summary, last map[string]record.Line) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, e := range entries {
 		from, to := "?", ""
@@ -87,17 +95,23 @@ func listText(w io.Writer, entries []journal.Summary) error {
 			for _, t := range req.Targets {
 				to += " " + endpoint(t)
 			}
+		} else if l, ok := last[e.Transfer]; ok {
+			from, to = recordEnds(&l)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s ->%s\t%s\n", e.Transfer, e.Created.Local().Format(time.DateTime), from, to, printable(listState(e)))
 	}
 	return table.Flush()
 }
 
-func listJSON(w io.Writer, entries []journal.Summary) error {
+func listJSON(w io.Writer, entries []journal.Summary, last map[string]record.Line) error {
 	for _, e := range entries {
 		var code *int
 		if e.Outcome != nil {
 			code = &e.Outcome.ExitCode
+		}
+		var newest *record.Line
+		if l, ok := last[e.Transfer]; ok {
+			newest = &l
 		}
 		line, err := jsonLine(struct {
 			V        int             `json:"v"`
@@ -111,7 +125,8 @@ func listJSON(w io.Writer, entries []journal.Summary) error {
 			ExitCode *int            `json:"exit_code,omitempty"`
 			Request  json.RawMessage `json:"request,omitempty"`
 			Error    *sdk.Error      `json:"error,omitempty"`
-		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, keptSince(e.Kept), code, e.Request, sdk.AsError(e.Err)})
+			Record   *record.Line    `json:"record,omitempty"` // of the last attempt, with --all
+		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, keptSince(e.Kept), code, e.Request, sdk.AsError(e.Err), newest})
 		if err != nil {
 			return err
 		}

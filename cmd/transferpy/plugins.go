@@ -45,8 +45,8 @@ func (a *app) openPlugins(settings *config.Settings) (*pluginhost.Host, error) {
 	names := bundledNames()
 	return pluginhost.New(pluginhost.Options{
 		Dirs:         dirs,
-		Debug:        settings.PluginDebug,
-		Log:          hclog.New(&hclog.LoggerOptions{Name: "plugin", Level: level, Output: &lineWriter{w: a.stderr}}),
+		Debug:        true, // for the log; the terminal has a level of its own
+		Log:          a.log.Logger("plugin", level, &lineWriter{w: a.stderr}),
 		Shadow:       settings.PluginShadow,
 		Pins:         settings.Pins,
 		BundledNames: names,

@@ -121,6 +121,7 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 	}
 	if err != nil {
 		view.refused(ctx, &settings.Request, err)
+		a.noteRefused(ctx, settings, err)
 		return err
 	}
 	report, _ := transfer.Run(ctx, settings.Request, a.deps(plugins, settings), view.event)
@@ -131,8 +132,10 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 // deps are what a run needs of this program.
 func (a *app) deps(plugins transfer.Plugins, settings *config.Settings) transfer.Deps {
 	deps := transfer.Deps{Plugins: plugins, Version: version()}
+	deps.Log = slog.New(a.log.Handler())
 	if settings.Verbose {
-		deps.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		terminal := slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelInfo})
+		deps.Log = slog.New(slog.NewMultiHandler(a.log.Handler(), terminal))
 	}
 	return deps
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/record"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -22,10 +24,12 @@ func newShow(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "show [options] ID",
-		Short: "Tell all that the journal knows of one transfer",
+		Short: "Tell all that is known here of one transfer",
 		Long: `Tell what the journal on this host knows of one of this user's transfers: what
 was asked for, how it stands, its hosts and agents, each undo and whether it has
-run, and how the last attempt ended. No host is asked, and nothing is changed.`,
+run, and how the last attempt ended; and from transfers.jsonl who made each attempt,
+and how it went; of a transfer without a journal that alone. It says where the log
+lies, which has everything at level debug. No host is asked, and nothing is changed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError("show takes one ID", "transferpy list --all shows them")
@@ -33,18 +37,50 @@ run, and how the last attempt ended. No host is asked, and nothing is changed.`,
 			if output != "text" && output != "json" {
 				return usageError("--output is text or json", "")
 			}
-			h, err := transfer.Show("", args[0])
-			if err != nil {
-				return err
-			}
-			if output == "json" {
-				return showJSON(a.stdout, h)
-			}
-			return showText(a.stdout, h)
+			return a.show(args[0], output == "json")
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "text", "`FORM`: text or json")
 	return cmd
+}
+
+// show tells what is known of a transfer.
+func (a *app) show(id string, asJSON bool) error {
+	dir, err := journal.Dir()
+	if err != nil {
+		return err
+	}
+	h, err := transfer.Show(dir, id)
+	if err != nil && !errors.Is(err, sdk.ErrNotFound) {
+		return err
+	}
+	attempts, unread := a.attempts(dir, id)
+	if unread != nil {
+		a.say("warning: who made the attempts is not known: %s", unread)
+	}
+	switch {
+	case err != nil && len(attempts) == 0:
+		return err
+	case err != nil && asJSON:
+		return writeJSON(a.stdout, recordedLine(dir, id, attempts))
+	case err != nil:
+		return showRecorded(a.stdout, dir, id, attempts)
+	case asJSON:
+		return showJSON(a.stdout, h, attempts, logPath(dir, id))
+	}
+	if err := showText(a.stdout, h); err != nil {
+		return err
+	}
+	return showAttempts(a.stdout, dir, id, attempts)
+}
+
+// writeJSON writes one line.
+func writeJSON(w io.Writer, v any) error {
+	line, err := jsonLine(v)
+	if err == nil {
+		_, err = w.Write(line)
+	}
+	return err
 }
 
 // summary is a history as list shows it.
@@ -157,6 +193,8 @@ type historyJSON struct {
 	ExitCode   *int            `json:"exit_code,omitempty"`
 	Error      *sdk.Error      `json:"error,omitempty"`
 	Report     *doneJSON       `json:"report,omitempty"` // of the last attempt
+	Attempts   []record.Line   `json:"attempts"`         // oldest first
+	Log        string          `json:"log,omitempty"`
 }
 
 // showTarget is a target as far as the journal knows.
@@ -176,11 +214,11 @@ type showUndo struct {
 }
 
 // showJSON tells it to programs.
-func showJSON(w io.Writer, h *transfer.History) error {
+func showJSON(w io.Writer, h *transfer.History, attempts []record.Line, log string) error {
 	out := historyJSON{V: 1, Transfer: h.Header.Transfer, Created: h.Header.Created, UID: h.Header.UID, Program: h.Header.Program,
 		Running: h.Held, PID: h.Owner.PID, Generation: h.Generation(), Resumes: h.Resumes, Phase: h.Phase, Ended: h.Ended,
 		KeptSince: keptSince(h.Kept), Source: endJSON{h.Request.Source.Host, h.Request.Source.Path}, Targets: []showTarget{},
-		Hosts: h.Hosts, Undos: []showUndo{}, Request: h.Header.Request}
+		Hosts: h.Hosts, Undos: []showUndo{}, Request: h.Header.Request, Attempts: append([]record.Line{}, attempts...), Log: log}
 	for i, t := range h.Request.Targets {
 		out.Targets = append(out.Targets, showTarget{endJSON{t.Host, t.Path}, h.Published(i)})
 	}
@@ -195,12 +233,7 @@ func showJSON(w io.Writer, h *transfer.History) error {
 		done.Time = h.Report.Began.Add(time.Duration(h.Report.Seconds * float64(time.Second)))
 		out.Report = &done
 	}
-	line, err := jsonLine(out)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(line)
-	return err
+	return writeJSON(w, out)
 }
 
 func agentText(id string) string {

@@ -89,6 +89,7 @@ func (a *app) verify(ctx context.Context, settings *config.Settings, req transfe
 	defer plugins.Close()
 	settings.Request.Targets = []transfer.Endpoint{req.Target} // whose progress is shown
 	view := a.newView(settings)
+	view.kept = nil                                                               // a check is no transfer
 	report, _ := transfer.Verify(ctx, req, a.deps(plugins, settings), view.event) // the report has the error
 	view.close()
 	if settings.JSON {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
@@ -18,6 +20,7 @@ type view struct {
 	stdout  io.Writer
 	log     *logger
 	meter   *meter
+	kept    *logged // nil: there is no log
 	verbose bool
 	dryRun  bool
 	json    bool
@@ -26,7 +29,7 @@ type view struct {
 // newView makes the view that settings ask for.
 func (a *app) newView(settings *config.Settings) *view {
 	log := &logger{w: a.stderr}
-	return &view{
+	v := &view{
 		stdout:  a.stdout,
 		log:     log,
 		meter:   a.newMeter(log, settings),
@@ -34,10 +37,17 @@ func (a *app) newView(settings *config.Settings) *view {
 		dryRun:  settings.Request.DryRun,
 		json:    settings.JSON,
 	}
+	if a.log != nil {
+		v.kept = &logged{log: a.log, warn: a.say}
+	}
+	return v
 }
 
 // event takes one event of the transfer.
 func (v *view) event(e transfer.Event) {
+	if v.kept != nil && !v.dryRun {
+		v.kept.event(e)
+	}
 	if e.Type == transfer.EventDone {
 		return // finish tells the outcome, once
 	}
@@ -101,6 +111,9 @@ func (v *view) plan(e transfer.Event) {
 // finish shows the outcome.
 func (v *view) finish(r *transfer.Report) {
 	v.close()
+	if v.kept != nil {
+		printReport(logTextWriter{v.kept.log, hclog.Info}, r, v.dryRun)
+	}
 	if v.json {
 		v.write(doneLine(r))
 		return

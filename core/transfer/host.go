@@ -115,7 +115,7 @@ func (h *hostAccess) round(ctx context.Context, parts []part, round []int, resul
 			}
 		}
 		for _, c := range p.do.Commands {
-			h.run.deps.Log.Debug("do", "transfer", h.run.id, "host", p.host, "command", argvText(c.Argv))
+			h.run.deps.Log.Info("do", "transfer", h.run.id, "host", p.host, "command", argvText(c.Argv))
 		}
 		req.Do.Parts[p.key] = p.do
 		index[p.host] = i

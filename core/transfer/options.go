@@ -160,7 +160,7 @@ func newFleet(ctx context.Context, deps Deps, req Request, placed func(host, arc
 		if err != nil {
 			return nil, err
 		}
-		options.Executors = append(options.Executors, remote.Executor{Name: e.Executor, Exec: &lasting{exec, deps.Plugins, e.Executor}, Traits: about.Executor})
+		options.Executors = append(options.Executors, remote.Executor{Name: e.Executor, Exec: &logged{&lasting{exec, deps.Plugins, e.Executor}, deps.Log}, Traits: about.Executor})
 	}
 	return remote.New(options)
 }
