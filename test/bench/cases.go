@@ -48,6 +48,8 @@ func cases() []testCase {
 			contenders: some(oursDefault, oursChain, oursFour, oursEight)},
 		{name: "fan-tmpfs", title: "one file of 0.5 GB that does not compress to several targets, in memory", data: dataset{large, fanMemoryBytes},
 			contenders: some(oursDefault, oursChain, oursThree, oursFour)},
+		{name: "fan-fixed", title: "1 MB to many targets, in memory (for what each costs beside its bytes)", data: dataset{large, 1_000_000},
+			contenders: some(oursDefault, oursChain, oursFour, oursEight, oursSixteen, oursMany)},
 		{name: "small-disk", title: "100,000 files of 0-16 kB, on disk", data: files, disk: true,
 			contenders: some(oursDefault, oursUnread, peerNC, peerRsync)},
 		{name: "large-disk", title: "one file of 4 GB that does not compress, on disk", data: file, disk: true,

@@ -33,6 +33,8 @@ const (
 	oursThree    = "transferpy to three targets"
 	oursFour     = "transferpy to four targets"
 	oursEight    = "transferpy to eight targets"
+	oursSixteen  = "transferpy to sixteen targets"
+	oursMany     = "transferpy to thirty-two targets"
 	peerNC       = "tar | nc | tar"
 	peerZstd     = "tar | zstd -1 | nc"
 	peerSSH      = "tar | ssh | tar"
@@ -52,6 +54,8 @@ var contenders = map[string]contender{
 	oursThree:    chain(oursThree, sourceData, 3),
 	oursFour:     chain(oursFour, sourceData, 4),
 	oursEight:    chain(oursEight, sourceData, 8),
+	oursSixteen:  chain(oursSixteen, sourceData, 16),
+	oursMany:     chain(oursMany, sourceData, 32),
 	peerNC:       {name: peerNC, tools: []string{"tar", "nc"}, run: stream("", "")},
 	peerZstd:     {name: peerZstd, tools: []string{"tar", "nc", "zstd"}, run: stream("zstd -q -1 |", "zstd -q -d |")},
 	peerSSH: {name: peerSSH, tools: []string{"tar", "ssh"}, run: onSource(
