@@ -82,7 +82,8 @@ func List(dir string) ([]Summary, error) {
 			continue // pruned by another process since the directory was read
 		}
 		list = append(list, Summary{
-			Transfer: id, Created: state.Header.Created, Held: held, PID: state.Owner.PID, Phase: state.Phase,
+			Transfer: id, Created: state.Header.Created, Held: held, PID: state.Owner.PID, UID: state.Header.UID, Since: state.Owner.Time,
+			Detached: state.Detached, Planned: len(state.Plan) > 0, Phase: state.Phase,
 			Ended: state.Ended, Kept: state.Kept, Outcome: state.Outcome, Request: state.Header.Request, Err: err,
 		})
 	}
@@ -204,10 +205,10 @@ func decodeError(path string, err error) error {
 }
 
 func heldError(id string, s *State) error {
-	pid := 0
+	pid, since := 0, ""
 	if s != nil {
-		pid = s.Owner.PID
+		pid, since = s.Owner.PID, ", since "+s.Owner.Time.Local().Format(time.DateTime)
 	}
-	return &sdk.Error{Kind: sdk.KindExists, Message: fmt.Sprintf("transfer %s is run by the living process %d", id, pid),
-		Hint: fmt.Sprintf("end it first: kill -INT %d", pid)}
+	return &sdk.Error{Kind: sdk.KindExists, Message: fmt.Sprintf("transfer %s is run by the living process %d%s", id, pid, since),
+		Hint: fmt.Sprintf("transferpy status %s shows how far it is, transferpy cancel %s ends it", id, id)}
 }

@@ -25,8 +25,13 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// Version is the version of the file; one of another version is refused.
-const Version = 1
+// Version is the version of the file that is written. Those from oldest on are
+// read, so that what an older program left can be ended; a newer one is
+// refused, since leaving out what it tells could leave out an undo.
+const (
+	Version = 2
+	oldest  = 1 // has neither plans nor failures: nothing in it can be attached to
+)
 
 const suffix = ".journal"
 
@@ -51,6 +56,8 @@ type Host struct {
 	StateDir sdk.Raw `json:"state_dir,omitempty"` // where messages may be put
 	Instance string  `json:"instance,omitempty"`
 	Agent    string  `json:"agent,omitempty"` // once prepared
+	// Skew is how far the host's clock is ahead of this host's.
+	Skew time.Duration `json:"skew,omitempty"`
 }
 
 // Undo is an undo record that an agent was given.
@@ -83,6 +90,25 @@ type Resumed struct {
 	Members []string  `json:"members"`
 }
 
+// Failure says that a target can no longer succeed.
+type Failure struct {
+	Member string     `json:"member"`
+	Error  *sdk.Error `json:"error"`
+}
+
+// Stopping says that the transfer has been given up and is being undone, why,
+// and with which exit code.
+type Stopping struct {
+	Time     time.Time  `json:"time"`
+	ExitCode int        `json:"exit_code"`
+	Error    *sdk.Error `json:"error,omitempty"`
+}
+
+// Detached says that the last owner has left the transfer to its agents.
+type Detached struct {
+	Time time.Time `json:"time"`
+}
+
 // Outcome is how the transfer ended.
 type Outcome struct {
 	ExitCode int             `json:"exit_code"`
@@ -105,6 +131,12 @@ type Record struct {
 	Undo  *Undo  `json:"undo,omitempty"`
 	Done  *Done  `json:"done,omitempty"`
 	Phase string `json:"phase,omitempty"`
+	// Plan is what the agents are to do, as its package stores it: from here
+	// on another process can take the transfer over. No secrets.
+	Plan     json.RawMessage `json:"plan,omitempty"`
+	Failed   []Failure       `json:"failed,omitempty"`
+	Stopping *Stopping       `json:"stopping,omitempty"`
+	Detached *Detached       `json:"detached,omitempty"`
 	// Committed are targets that have said that they are published.
 	Committed []string `json:"committed,omitempty"`
 	Outcome   *Outcome `json:"outcome,omitempty"`
@@ -263,6 +295,7 @@ func (j *Journal) State() State {
 	s.Hosts = append([]Host(nil), s.Hosts...)
 	s.Undos = append([]Undo(nil), s.Undos...)
 	s.Committed = append([]string(nil), s.Committed...)
+	s.Failed = append([]Failure(nil), s.Failed...)
 	return s
 }
 

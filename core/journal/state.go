@@ -14,7 +14,7 @@ import (
 // Bounds of a journal. They are far above what a transfer writes and keep a
 // damaged or foreign file from taking the memory of the control host.
 const (
-	maxLine    = 4 << 20
+	maxLine    = 16 << 20 // a plan is no longer than the message that hands it out
 	maxRecords = 1 << 16
 	maxHosts   = 1 << 14
 	maxMembers = 1 << 14
@@ -28,6 +28,11 @@ type State struct {
 	Hosts  []Host
 	Undos  []Undo // oldest first
 	Phase  string
+	Plan   json.RawMessage // nil: there is nothing that could be taken over
+	// Failed are the targets that were given up before the commit, each once.
+	Failed   []Failure
+	Stopping *Stopping // nil: it was not given up
+	Detached *Detached // nil: the last owner is there, or has died
 	// Committed are the targets that are known to be published, by the names
 	// of their members, in the order in which that was heard.
 	Committed []string
@@ -47,7 +52,7 @@ func (s *State) Generation() uint64 { return s.Owner.Generation }
 func (r *Record) kinds() int {
 	n := 0
 	for _, set := range []bool{r.Owner != nil, len(r.Hosts) > 0, r.Undo != nil, r.Done != nil, r.Phase != "", len(r.Committed) > 0,
-		r.Outcome != nil, r.Kept != nil, r.Resumed != nil, r.Ended} {
+		len(r.Plan) > 0, len(r.Failed) > 0, r.Stopping != nil, r.Detached != nil, r.Outcome != nil, r.Kept != nil, r.Resumed != nil, r.Ended} {
 		if set {
 			n++
 		}
@@ -65,7 +70,7 @@ func (s *State) apply(r Record) error {
 		if r.Owner.Generation <= s.Owner.Generation {
 			return fmt.Errorf("owner of generation %d after %d", r.Owner.Generation, s.Owner.Generation)
 		}
-		s.Owner = *r.Owner
+		s.Owner, s.Detached = *r.Owner, nil
 	case len(r.Hosts) > 0:
 		for _, h := range r.Hosts {
 			if err := s.setHost(h); err != nil {
@@ -78,6 +83,14 @@ func (s *State) apply(r Record) error {
 		return s.markDone(*r.Done)
 	case r.Phase != "":
 		s.Phase = r.Phase
+	case len(r.Plan) > 0:
+		s.Plan = r.Plan
+	case len(r.Failed) > 0:
+		return s.fail(r.Failed)
+	case r.Stopping != nil:
+		s.Stopping = r.Stopping
+	case r.Detached != nil:
+		s.Detached = r.Detached
 	case len(r.Committed) > 0:
 		return s.commit(r.Committed)
 	case r.Outcome != nil:
@@ -109,6 +122,25 @@ func (s *State) markDone(d Done) error {
 	return fmt.Errorf("undo %q of agent %q is done, and was never deferred", d.ID, d.Agent)
 }
 
+// fail notes failures; of several of one target the first counts.
+func (s *State) fail(list []Failure) error {
+	for _, f := range list {
+		if err := checkMembers([]string{f.Member}); err != nil {
+			return err
+		}
+		if f.Error == nil {
+			return fmt.Errorf("%q has failed of nothing", f.Member)
+		}
+		if !slices.ContainsFunc(s.Failed, func(old Failure) bool { return old.Member == f.Member }) {
+			s.Failed = append(s.Failed, f)
+		}
+	}
+	if len(s.Failed) > maxMembers {
+		return fmt.Errorf("more than %d failures", maxMembers)
+	}
+	return nil
+}
+
 func (s *State) commit(members []string) error {
 	if err := checkMembers(members); err != nil {
 		return err
@@ -132,6 +164,7 @@ func (s *State) resume(r *Resumed) error {
 		return errors.New("it was resumed after its end")
 	}
 	s.Resumed, s.Kept, s.Outcome, s.Phase = r, nil, nil, ""
+	s.Plan, s.Failed, s.Stopping, s.Detached = nil, nil, nil, nil
 	s.Resumes++
 	return nil
 }
@@ -177,8 +210,8 @@ func decode(r io.Reader) (s *State, whole int64, err error) {
 	if err := strict(line, &s.Header); err != nil {
 		return nil, 0, fmt.Errorf("line 1: %w", err)
 	}
-	if s.Header.V != Version {
-		return nil, 0, fmt.Errorf("it has version %d, this program reads version %d", s.Header.V, Version)
+	if s.Header.V < oldest || s.Header.V > Version {
+		return nil, 0, fmt.Errorf("it has version %d, this program reads versions %d to %d", s.Header.V, oldest, Version)
 	}
 	if err := checkID(s.Header.Transfer); err != nil {
 		return nil, 0, fmt.Errorf("line 1: %w", err)
@@ -244,8 +277,12 @@ func strict(line []byte, v any) error {
 type Summary struct {
 	Transfer string
 	Created  time.Time
-	Held     bool // a living process holds its lock
-	PID      int  // of its last owner
+	Held     bool      // a living process holds its lock
+	PID      int       // of its last owner
+	UID      int       // of its user
+	Since    time.Time // when that owner took it
+	Detached *Detached
+	Planned  bool // another process can take it over
 	Phase    string
 	Ended    bool // nothing is left on any host
 	Kept     *Kept

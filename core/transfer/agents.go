@@ -77,9 +77,17 @@ func (r *run) absorb(answers map[string]remote.Answer) {
 	// because the first one's call has just ended it.
 	for a, gone := range missing {
 		if gone && !a.ended {
-			r.lostAgent(a, "there is no agent of this transfer any more")
+			r.lostAgent(a, r.whyAway())
 		}
 	}
+}
+
+// whyAway says why a host has no agent of this transfer any more.
+func (r *run) whyAway() string {
+	if r.attached {
+		return "its agent has ended by itself: nobody asked for it for too long, and what was not published is undone"
+	}
+	return "there is no agent of this transfer any more"
 }
 
 // silence notes that a host could not be asked. If another name leads to the
@@ -98,6 +106,13 @@ func (r *run) silence(a *agent, host string, err *sdk.Error) {
 func (r *run) take(a *agent, host string, reply *control.Answer) {
 	if reply.Gone {
 		r.lostAgent(a, "the agent has died")
+		return
+	}
+	if reply.Superseded > 0 {
+		if !r.superseded {
+			r.warn(host, "the agent: "+reply.Error.Error())
+		}
+		r.superseded = true
 		return
 	}
 	if reply.Error != nil && !a.ended && !r.ending {

@@ -22,6 +22,9 @@ func (r *run) begin(ctx context.Context) error {
 		}
 	}
 	r.endAsking()
+	if err := r.phase("begin"); err != nil {
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, beginLimit)
 	defer cancel()
 	err := r.alive(limited, func(ctx context.Context) error { return r.mode.Begin(ctx, r.transfer, r.hostOfAgents()) })
@@ -34,24 +37,46 @@ func (r *run) begin(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := r.phase("move"); err != nil {
+		return err
+	}
 	return r.watchBegin(ctx)
 }
 
-// watchBegin tells the agents that data may flow, until each has heard it.
+// watchBegin tells the agents that data may flow, until the source's has heard
+// it or was silent for too long.
 func (r *run) watchBegin(ctx context.Context) error {
 	req := r.request(control.VerbBegin)
-	req.Until, req.Wait, req.Seen = control.PhaseVerified, r.firstWait(), r.seen()
-	answers := r.fleet.Retry(ctx, callTries, req, r.living()...)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	req.Until, req.Wait = control.PhaseVerified, r.firstWait()
+	for began := time.Now(); ; {
+		req.Seen = r.seen()
+		answers := r.fleet.Retry(ctx, callTries, req, r.living()...)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.absorb(answers)
+		if r.superseded {
+			return errSuperseded
+		}
+		// Of all agents the source's must know.
+		a := answers[r.source().Host]
+		if a.Err == nil {
+			r.noteFlow()
+			return nil
+		}
+		if time.Since(began) > r.patience() {
+			return &sdk.Error{Kind: a.Err.Kind, Host: a.Err.Host, Message: "the source could not be told to begin: " + a.Err.Message, Hint: a.Err.Hint}
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
 	}
-	r.absorb(answers)
-	// Of all agents the source's must know.
-	if a := answers[r.source().Host]; a.Err != nil {
-		return &sdk.Error{Kind: a.Err.Kind, Host: a.Err.Host, Message: "the source could not be told to begin: " + a.Err.Message, Hint: a.Err.Hint}
-	}
-	return nil
 }
+
+// patience is how long a host may answer no command where nothing can go on
+// without it: as long as another host may be away from it, and long enough for
+// a service to be restarted.
+func (r *run) patience() time.Duration { return max(r.req.RetryFor, time.Minute) }
 
 // alive keeps the agents' leases alive while something long is done before
 // data flows.

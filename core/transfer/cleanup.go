@@ -225,9 +225,9 @@ func (c *cleaner) ended() {
 
 // tellHeld says that agents hold data, and what to do about it.
 func (c *cleaner) tellHeld(req *Request) {
-	message := fmt.Sprintf("the agents of transfer %s are alive and hold data; to end it and undo what is not committed: transferpy cleanup %s", c.id, c.id)
+	message := fmt.Sprintf("the agents of transfer %s are alive and hold data; to take it over: transferpy attach %s; to end it and undo what is not published: transferpy cleanup %s", c.id, c.id, c.id)
 	if req.KeepPartial {
-		message += "; to go on with it: transferpy resume " + c.id
+		message += ", or, to send anew what is missing: transferpy resume " + c.id
 	}
 	c.emit(Event{Type: EventWarning, Message: message})
 }

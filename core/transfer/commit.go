@@ -11,7 +11,7 @@ import (
 
 // commitLimit bounds the commit of all targets. What has not answered by then
 // may have been committed; it is reported as not known.
-const commitLimit = 5 * time.Minute
+const commitLimit = 10 * time.Minute
 
 // commit publishes the targets that are verified and ends all agents, in one
 // call; with KeepPartial the end is a call of its own. From here on an interrupt does not turn back: half of the targets
@@ -26,10 +26,17 @@ func (r *run) commit(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil // the end stops everything
 	}
+	if err := r.noteFailed(); err != nil {
+		return err
+	}
 	if err := r.phase("commit"); err != nil {
 		return err
 	}
 	r.committing = true
+	r.noteFlow() // from here on nobody leaves
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	r.endAsking()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
@@ -38,7 +45,7 @@ func (r *run) commit(ctx context.Context) error {
 	// What the source has read is kept until every copy is known to be there.
 	req.Commit = &control.Commit{Members: names, Stop: !r.req.KeepPartial}
 	r.absorb(r.fleet.Retry(ctx, callTries, r.waiting(req), r.worthCommit()...))
-	for !r.committed() && !r.silentSince(began) && ctx.Err() == nil {
+	for !r.committed() && !r.silentSince(began) && !r.superseded && ctx.Err() == nil {
 		// The same call again: an agent that has it already answers how it went.
 		r.absorb(r.fleet.Broadcast(ctx, r.waiting(req), r.worthCommit()...))
 		if r.committed() || pause(ctx, time.Second) != nil {
@@ -46,11 +53,14 @@ func (r *run) commit(ctx context.Context) error {
 		}
 	}
 	r.noteCommitted()
+	if r.superseded {
+		return errSuperseded
+	}
 	for _, t := range r.targets() {
 		if !t.failed() && t.status.Phase != control.PhaseCommitted {
 			t.lost = true
 			r.failMember(t, &sdk.Error{Kind: sdk.KindTimeout, Message: "it was told to publish, and has not said how it went",
-				Hint: "look at the target directory, or let `transferpy cleanup " + r.id + "` ask"})
+				Hint: "`transferpy attach " + r.id + "` asks again and goes on; or look at the target directory"})
 		}
 	}
 	return nil
@@ -69,10 +79,6 @@ func (r *run) worthCommit() []string {
 	return slices.DeleteFunc(r.living(), func(h string) bool { a := r.agents[h]; return a.silent && !publishes[a] })
 }
 
-// silentAtCommit is how long a host that does not answer is asked how its
-// commit went. Its agent has published by itself or not at all.
-const silentAtCommit = time.Minute
-
 // silentSince reports whether nobody is left to wait for: every target whose
 // outcome is open is on a host that has not answered for too long.
 func (r *run) silentSince(began time.Time) bool {
@@ -81,7 +87,7 @@ func (r *run) silentSince(began time.Time) bool {
 			return false
 		}
 	}
-	return time.Since(began) > silentAtCommit
+	return time.Since(began) > r.patience()
 }
 
 // waiting makes a request wait for the agents' ends.

@@ -55,6 +55,8 @@ type fakeHost struct {
 	prepares    []*control.Prepare // that it was sent
 	probes      []*control.Probe
 	gaveUp      []control.PeerError // by a source
+	superseded  uint64              // it obeys a controller of this generation
+	moves       bool                // its members move data until they are verified
 	generations []uint64
 
 	packed   []byte           // its manifest, if it is the source
@@ -201,6 +203,9 @@ func (h *fakeHost) answer(req *control.Request) *control.Reply {
 	if h.ended { // what was kept looks as if its agent had died
 		h.gone = true
 	}
+	if req.Generation < h.superseded {
+		return h.reply(control.Answer{Superseded: h.superseded, Error: &sdk.Error{Kind: sdk.KindPermission, Message: "controlled by another"}})
+	}
 	h.generations = append(h.generations, req.Generation)
 	if h.gone && req.Verb != control.VerbRecover {
 		return h.reply(control.Answer{Gone: true, Error: &sdk.Error{Kind: sdk.KindCrashed, Message: "died"}, Status: &control.Status{Change: control.ChangeGone}})
@@ -255,6 +260,9 @@ func (h *fakeHost) step(req *control.Request) {
 	case control.VerbBegin:
 		h.advance(control.PhaseVerified)
 	case control.VerbStatus:
+		if h.moves {
+			h.advance(control.PhaseMoving)
+		}
 		if h.slow = max(0, h.slow-1); h.slow == 0 {
 			h.advance(control.PhaseVerified)
 		}

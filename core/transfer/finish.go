@@ -14,6 +14,9 @@ const finishLimit = 10 * time.Minute
 // finish lets the mode look at what has become of the hosts: read-only, by
 // agents of one call, since those of the transfer have ended.
 func (r *run) finish(ctx context.Context) error {
+	if err := r.phase("finish"); err != nil {
+		r.warn("", "how far the transfer is could not be written into the journal: "+err.Error())
+	}
 	ctx, cancel := context.WithTimeout(ctx, finishLimit)
 	defer cancel()
 	var outcome sdk.Outcome

@@ -19,6 +19,9 @@ const rootWait = 2 * time.Minute
 
 // move follows the data until every target is verified or has failed.
 func (r *run) move(ctx context.Context) error {
+	if err := r.enterMove(ctx); err != nil {
+		return err
+	}
 	if err := r.poll(ctx, control.PhaseVerified, r.moved); err != nil {
 		return err
 	}
@@ -29,6 +32,18 @@ func (r *run) move(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enterMove notes that data flows. A source that has waited for the mode's
+// Begin may not have heard from the process before this one that it has ended.
+func (r *run) enterMove(ctx context.Context) error {
+	if !r.plan.Begins {
+		return r.phase("move")
+	}
+	if s := r.source(); !r.attached || s.failed() || s.status.Phase.AtLeast(control.PhaseMoving) {
+		return nil
+	}
+	return r.watchBegin(ctx)
 }
 
 // moved reports whether all targets are settled, and the source's own digest
@@ -68,6 +83,7 @@ func (r *run) poll(ctx context.Context, until control.Phase, done func() bool) e
 			return err
 		}
 		r.expire()
+		r.noteFlow()
 		r.renewHoles(ctx)
 		if done() {
 			continue

@@ -1,8 +1,10 @@
 package transfer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -45,6 +47,18 @@ func removeRests(req *Request, id string) {
 	if req.Manifest != "" {
 		os.Remove(tempName(req.Manifest, id))
 	}
+}
+
+// isManifestOf reports whether a file is the manifest of a transfer, by its
+// first lines.
+func isManifestOf(path, id string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	return err == nil && bytes.HasPrefix(head, []byte("# transferpy manifest ")) && bytes.Contains(head, []byte("\n# transfer: "+id+"\n"))
 }
 
 // free refuses a path that is taken, or whose directory is not there.

@@ -52,11 +52,8 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	r.tellKept()
-	plan := r.startPlan()
-	for i := range plan.Members {
-		r.members = append(r.members, &member{Member: plan.Members[i], status: control.MemberStatus{Name: plan.Members[i].Name, Phase: control.PhasePrepared}})
-	}
-	return nil
+	r.makeMembers()
+	return r.notePlan()
 }
 
 // readyAgent finds the agent that a host has prepared.
@@ -94,6 +91,7 @@ func (r *run) enterJournal() error {
 		return err
 	}
 	journal.Prune(r.deps.StateDir, r.report.Began)
+	r.opened()
 	return r.journal.Add(journal.Record{Hosts: r.journalHosts()})
 }
 
@@ -106,7 +104,7 @@ func (r *run) journalHosts() []journal.Host {
 	hosts := make([]journal.Host, 0, len(r.hosts))
 	for _, h := range r.hosts {
 		place := r.fleet.PlaceOf(h)
-		record := journal.Host{Executor: executors[h], Host: h, Program: place.Program, StateDir: place.StateDir, Instance: r.facts[h].Instance}
+		record := journal.Host{Executor: executors[h], Host: h, Program: place.Program, StateDir: place.StateDir, Instance: r.facts[h].Instance, Skew: r.facts[h].Now.Sub(r.report.Began)}
 		if a := r.agents[h]; a != nil {
 			record.Agent = a.id
 		}

@@ -15,11 +15,15 @@ import (
 // conclude ends what is left of the run and makes the report. err is what
 // ended the phases before their time, if something did.
 func (r *run) conclude(ctx context.Context, err error) *Report {
+	if left(err) {
+		return r.concludeLeft(err)
+	}
 	failed := sdkError(err)
 	limit := calmLimit
 	if err != nil {
 		r.abandon(failed)
 		if r.acquired {
+			r.noteStopping(err)
 			r.emit(Event{Type: EventPhase, Phase: "stop", Message: "end the agents and undo what was changed"})
 		}
 	}
@@ -27,6 +31,9 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 		limit = stopLimit
 	}
 	left := r.stop(ctx, limit)
+	if r.superseded {
+		return r.concludeLeft(errSuperseded)
+	}
 	if r.journal != nil && !r.acquired { // a resumed transfer that did not get as far
 		state := r.journal.State()
 		r.report.Kept = state.Kept != nil

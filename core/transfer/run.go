@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type phase struct {
 // phases are the whole of a transfer, in order. After a dry run's plan, and
 // after a transfer without agents, nothing needs an end.
 var phases = []phase{
+	{"attach", (*run).meet, func(r *run) bool { return !r.attached }},
 	{"preflight", (*run).preflight, nil},
 	{"plan", (*run).makePlan, nil},
 	{"prepare", (*run).prepare, (*run).dry},
@@ -45,6 +47,16 @@ type run struct {
 	req     Request
 	names   []string // of the targets' members: a resumed transfer lacks some
 	resumed bool     // it goes on with what an earlier attempt has kept
+
+	attached bool           // it goes on where a process that has died or detached was
+	last     *journal.State // what that one has left
+	from     string         // the phase from which it goes on
+
+	superseded bool                    // agents obey another process by now
+	leave      context.CancelCauseFunc // ends the phases
+	leaveMu    sync.Mutex
+	mayLeave   bool // the copy can go on without this process; under leaveMu
+
 	adjust  Adjustments
 	deps    Deps
 	clock   timing
@@ -120,10 +132,14 @@ func (r *run) open(ctx context.Context) error {
 		return &refusal{ExitUsage, err}
 	}
 	r.deps = deps
-	if r.resumed {
-		if err := r.takeOver(ctx); err != nil {
-			return &refusal{ExitRefused, err}
-		}
+	switch {
+	case r.resumed:
+		err = r.takeOver(ctx)
+	case r.attached:
+		err = r.reattach(ctx)
+	}
+	if err != nil {
+		return &refusal{ExitRefused, err}
 	}
 	if err := r.req.complete(); err != nil {
 		return &refusal{ExitUsage, err}
@@ -131,7 +147,9 @@ func (r *run) open(ctx context.Context) error {
 	if r.clock, err = timings(r.req); err != nil {
 		return &refusal{ExitUsage, err}
 	}
-	if err := r.openManifest(); err != nil {
+	if r.attached {
+		r.attachManifest()
+	} else if err := r.openManifest(); err != nil {
 		return &refusal{ExitRefused, err}
 	}
 	r.transfer = r.req.transfer(r.id)
@@ -143,8 +161,10 @@ func (r *run) open(ctx context.Context) error {
 
 // drive runs the phases until one fails.
 func (r *run) drive(ctx context.Context) error {
-	for _, p := range phases {
-		if p.skip != nil && p.skip(r) {
+	ctx, stay := r.leaving(ctx)
+	defer stay()
+	for i, p := range phases {
+		if p.skip != nil && p.skip(r) || r.isBehind(i) {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -152,10 +172,23 @@ func (r *run) drive(ctx context.Context) error {
 		}
 		r.emit(Event{Type: EventPhase, Phase: p.name, Message: p.name})
 		if err := p.run(r, ctx); err != nil {
-			return err
+			return interrupted(ctx, err)
 		}
 	}
 	return nil
+}
+
+// isBehind reports whether a phase, by its place, is one that a process before
+// this one has done.
+func (r *run) isBehind(place int) bool {
+	return r.from != "" && place > 0 && place < slices.IndexFunc(phases, func(p phase) bool { return p.name == r.from })
+}
+
+// opened tells that the journal is there, and its lock taken.
+func (r *run) opened() {
+	if r.deps.Opened != nil {
+		r.deps.Opened(r.deps.StateDir, r.id)
+	}
 }
 
 func (r *run) dry() bool { return r.req.DryRun }
@@ -221,6 +254,8 @@ func exitOf(err error) int {
 		return ExitSIGINT
 	case errors.Is(err, ErrTerminated):
 		return ExitSIGTERM
+	case left(err):
+		return ExitControlLost
 	case errors.As(err, &refused):
 		return refused.code
 	}

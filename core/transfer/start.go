@@ -61,6 +61,9 @@ func (r *run) watch(ctx context.Context, until control.Phase, wait time.Duration
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if r.superseded {
+		return errSuperseded
+	}
 	return nil
 }
 

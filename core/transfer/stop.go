@@ -139,6 +139,7 @@ func judge(host string, a remote.Answer) verdict {
 	for _, agent := range a.Reply.Agents {
 		switch {
 		case agent.Status != nil && agent.Status.Ended:
+		case agent.Superseded > 0: // its new controller ends it
 		case agent.Gone:
 			v = verdict{died, &sdk.Error{Kind: sdk.KindCrashed, Host: host, Message: fmt.Sprintf("agent %s has died and has left something to undo", agent.Agent)}}
 		case agent.Error != nil:

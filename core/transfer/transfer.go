@@ -37,6 +37,13 @@ type Deps struct {
 	// AgentDirs are directories on the hosts that are tried for the agent
 	// before the usual ones.
 	AgentDirs []string
+	// Detach, when it ends, asks the run to leave its transfer to the agents and
+	// to return with ExitControlLost: as soon as the copy can go on without it,
+	// and not any more once it is being published or undone. nil: nobody asks.
+	Detach context.Context
+	// Opened, if set, is called once, when the journal of the transfer is there
+	// and its lock taken, with the directory that it lies in.
+	Opened func(dir, id string)
 	// Log gets what modes and firewalls do on hosts; nil: nothing.
 	Log *slog.Logger
 }
@@ -79,8 +86,11 @@ func Run(ctx context.Context, req Request, deps Deps, events Events) (*Report, e
 func (r *run) whole(ctx context.Context) (*Report, error) {
 	defer r.close()
 	began := "transfer " + r.id
-	if r.resumed {
+	switch {
+	case r.resumed:
 		began += " goes on"
+	case r.attached:
+		began += " is taken over"
 	}
 	r.emit(Event{Type: EventStarted, Message: began})
 	err := r.open(ctx)

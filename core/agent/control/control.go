@@ -95,6 +95,9 @@ type Answer struct {
 	Running  bool      `json:"running,omitempty"`
 	Piece    *Piece    `json:"piece,omitempty"`    // manifest
 	Verified *Verified `json:"verified,omitempty"` // verify
+	// Superseded says that the request was refused, with Error, because the
+	// agent has heard from a controller of this newer generation. 0: it was not.
+	Superseded uint64 `json:"superseded,omitempty"`
 	// Gone says that the agent's process has died; what it left is undone by
 	// recover.
 	Gone  bool       `json:"gone,omitempty"`

@@ -48,6 +48,7 @@ func (a *Answer) validate(c *check) {
 	if a.Verified != nil {
 		a.Verified.validate(c)
 	}
+	c.that(a.Superseded == 0 || a.Error != nil, "agent %.80q has refused, and says not why", a.Agent)
 	doResults(c, a.Done)
 	c.fault(a.Error)
 }

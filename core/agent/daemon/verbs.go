@@ -25,8 +25,8 @@ const phasePoll = 50 * time.Millisecond
 // handle does what q asks for, once for each call, and waits as q says, but
 // not longer than patience.
 func (s *server) handle(patience context.Context, q *control.Request) *control.Answer {
-	if err := s.admit(q); err != nil {
-		return &control.Answer{Agent: s.config.Agent, Error: err}
+	if newer, err := s.admit(q); err != nil {
+		return &control.Answer{Agent: s.config.Agent, Superseded: newer, Error: err}
 	}
 	defer s.leave()
 	answer := &control.Answer{Agent: s.config.Agent}
@@ -93,18 +93,19 @@ func wait(patience context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// admit notes that the controller is there, unless it has been replaced.
-func (s *server) admit(q *control.Request) *sdk.Error {
+// admit notes that the controller is there, unless it has been replaced; then
+// it returns the generation of the one that is obeyed.
+func (s *server) admit(q *control.Request) (newer uint64, err *sdk.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q.Generation < s.generation {
-		return &sdk.Error{Kind: sdk.KindPermission,
+		return s.generation, &sdk.Error{Kind: sdk.KindPermission,
 			Message: fmt.Sprintf("agent %s is controlled by generation %d, not %d any more", s.config.Agent, s.generation, q.Generation),
 			Hint:    "another transferpy has taken over this transfer"}
 	}
 	s.generation = q.Generation
 	s.waiting++
-	return nil
+	return 0, nil
 }
 
 // leave is the other end of admit: the lease counts from here.
