@@ -22,6 +22,7 @@ type app struct {
 	stderr *screen
 	log    *runlog.Log // of the transfer that a verb works on
 
+	signals  *signals
 	attended bool // a person sits at standard input
 	terminal int  // the file descriptor of standard error if it is a terminal, else -1
 }
@@ -52,8 +53,9 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	}
 	a := &app{stdin: stdin, stdout: stdout, stderr: &screen{w: stderr}, log: runlog.New(), attended: terminalOf(stdin) >= 0, terminal: terminalOf(stderr)}
 	defer a.log.Close()
-	ctx, release := withSignals(ctx, a.stderr)
+	ctx, signals, release := withSignals(ctx, a.stderr)
 	defer release()
+	a.signals = signals
 
 	root := newRoot(a)
 	root.SetArgs(args)

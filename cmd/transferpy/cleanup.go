@@ -18,9 +18,10 @@ func newCleanup(a *app) *cobra.Command {
 		Long: `End transfers whose process has died: what was committed is finished, all else
 is undone on every host. Without an ID, all of this user's transfers, but for
 those whose agents still hold data and for what --keep-partial has kept: it says
-how to end or resume them. With an ID, that one in any case, and what is kept of
+how to take over, end or resume them. With an ID, that one in any case, and what is kept of
 it is removed. A transfer that a living process runs is left alone. It may be run
 again until it says 0.`,
+		ValidArgsFunction: completeIDs(notEnded),
 	}
 	flags := a.addSettings(cmd, append([]string{"progress", "output"}, common...)...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

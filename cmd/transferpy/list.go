@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os/user"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -70,13 +71,37 @@ func listState(e journal.Summary) string {
 	case e.Ended:
 		return "ended"
 	case e.Held:
-		return "running, pid " + strconv.Itoa(e.PID)
+		return fmt.Sprintf("running, pid %d of %s since %s", e.PID, userName(e.UID), e.Since.Local().Format(time.DateTime))
 	case e.Kept != nil:
 		return fmt.Sprintf("partial: failed, kept since %s: transferpy resume %s", e.Kept.Time.Local().Format(time.DateTime), e.Transfer)
+	case e.Planned && e.Outcome == nil:
+		return leftTo(e)
 	case keepsPartial(e):
 		return fmt.Sprintf("left behind: transferpy resume %s, or transferpy cleanup %s", e.Transfer, e.Transfer)
 	}
 	return "left behind: transferpy cleanup " + e.Transfer
+}
+
+// leftTo tells of a transfer whose agents may go on alone.
+func leftTo(e journal.Summary) string {
+	why := fmt.Sprintf("pid %d of %s, who had it since %s, has died", e.PID, userName(e.UID), e.Since.Local().Format(time.DateTime))
+	if e.Detached != nil {
+		why = fmt.Sprintf("detached by %s at %s", userName(e.UID), e.Detached.Time.Local().Format(time.DateTime))
+	}
+	advice := fmt.Sprintf("transferpy attach %s, or transferpy cleanup %s", e.Transfer, e.Transfer)
+	if keepsPartial(e) {
+		advice = fmt.Sprintf("transferpy resume %s, %s", e.Transfer, advice)
+	}
+	return fmt.Sprintf("left to its agents (%s): %s", why, advice)
+}
+
+// userName is a user's name, or the number where it has none here.
+func userName(uid int) string {
+	number := strconv.Itoa(uid)
+	if u, err := user.LookupId(number); err == nil {
+		return u.Username
+	}
+	return "uid " + number
 }
 
 // keepsPartial reports whether a transfer can be resumed though its process
@@ -119,6 +144,10 @@ func listJSON(w io.Writer, entries []journal.Summary, last map[string]record.Lin
 			Created  time.Time       `json:"created"`
 			Running  bool            `json:"running"`
 			PID      int             `json:"pid,omitempty"`
+			User     string          `json:"user"`
+			Since    time.Time       `json:"since"`              // that process has it
+			Detached *time.Time      `json:"detached,omitempty"` // it has left it to the agents
+			CanTake  bool            `json:"attachable"`         // another process can take it over
 			Phase    string          `json:"phase,omitempty"`
 			Ended    bool            `json:"ended"`
 			Kept     *time.Time      `json:"kept_since,omitempty"` // it can be resumed
@@ -126,7 +155,7 @@ func listJSON(w io.Writer, entries []journal.Summary, last map[string]record.Lin
 			Request  json.RawMessage `json:"request,omitempty"`
 			Error    *sdk.Error      `json:"error,omitempty"`
 			Record   *record.Line    `json:"record,omitempty"` // of the last attempt, with --all
-		}{1, e.Transfer, e.Created, e.Held, e.PID, e.Phase, e.Ended, keptSince(e.Kept), code, e.Request, sdk.AsError(e.Err), newest})
+		}{1, e.Transfer, e.Created, e.Held, e.PID, userName(e.UID), e.Since, detachedAt(e.Detached), leftBehind(e) && e.Planned, e.Phase, e.Ended, keptSince(e.Kept), code, e.Request, sdk.AsError(e.Err), newest})
 		if err != nil {
 			return err
 		}
@@ -135,6 +164,14 @@ func listJSON(w io.Writer, entries []journal.Summary, last map[string]record.Lin
 		}
 	}
 	return nil
+}
+
+// detachedAt is when a transfer was left to its agents; nil: it was not.
+func detachedAt(d *journal.Detached) *time.Time {
+	if d == nil {
+		return nil
+	}
+	return &d.Time
 }
 
 // keptSince is when a failed transfer left what it had; nil: it did not.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/journal"
-	"github.com/transferpy/transferpy/core/pluginhost"
 	"github.com/transferpy/transferpy/core/transfer"
 )
 
@@ -31,51 +30,32 @@ transfer (transferpy --help); 255 also where there is nothing to resume.`,
 		Example: `  transferpy --keep-partial db1:/srv/sqldata db2:/srv
   transferpy list
   transferpy resume 20261123-153042-k3mq7xwa`,
+		ValidArgsFunction: completeIDs(resumable),
 	}
 	flags := a.addSettings(cmd, "limit_rate", "limit_read", "nice", "verbose", "output", "progress", "plugin_dir", "plugin_debug")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return usageError("resume takes one ID", "transferpy list shows what can be resumed")
 		}
-		return a.resume(cmd.Context(), flags, args[0])
+		adjust, err := flags.adjustments()
+		if err != nil {
+			return err
+		}
+		return a.goOn(cmd.Context(), flags, args[0], func(ctx context.Context, deps transfer.Deps, events transfer.Events) *transfer.Report {
+			report, _ := transfer.Resume(ctx, args[0], adjust, deps, events)
+			return report
+		})
 	}
 	return cmd
 }
 
-// resume goes on with a transfer, with its plugins configured as they were.
-func (a *app) resume(ctx context.Context, flags *settingsFlags, id string) error {
-	file, err := config.Load(flags.file, flags.set.Changed("config"))
-	if err != nil {
-		return err
-	}
-	settings, err := config.Resolve(flags.given(), nil, file, a.attended)
-	if err != nil {
-		return err
-	}
-	adjust := flags.adjustments(settings)
-	err = flags.restore(settings, id)
-	view := a.newView(settings)
-	defer view.close()
-	var plugins *pluginhost.Host
-	if err == nil {
-		if plugins, err = a.openPlugins(settings); err == nil {
-			defer plugins.Close()
-			err = startPlugins(ctx, plugins, &settings.Request)
-		}
-	}
-	if err != nil {
-		view.refused(ctx, &settings.Request, err)
-		return err
-	}
-	report, _ := transfer.Resume(ctx, id, adjust, a.deps(plugins, settings), view.event)
-	view.finish(report)
-	return &exitError{code: report.ExitCode}
-}
-
 // adjustments are what the command line says for this attempt.
-func (f *settingsFlags) adjustments(settings *config.Settings) transfer.Adjustments {
-	var adjust transfer.Adjustments
-	asked := settings.Request // before it is replaced by the stored one
+func (f *settingsFlags) adjustments() (adjust transfer.Adjustments, err error) {
+	settings, err := f.settled()
+	if err != nil {
+		return adjust, err
+	}
+	asked := settings.Request
 	if f.set.Changed("limit-rate") {
 		adjust.LimitRate = &asked.LimitRate
 	}
@@ -85,21 +65,37 @@ func (f *settingsFlags) adjustments(settings *config.Settings) transfer.Adjustme
 	if f.set.Changed("nice") {
 		adjust.Nice = &asked.Nice
 	}
-	return adjust
+	return adjust, nil
 }
 
-// restore gives the settings the stored request of a transfer.
-func (f *settingsFlags) restore(settings *config.Settings, id string) error {
+// settled are the settings of a verb that takes its -o options for the plugins
+// of a stored request.
+func (f *settingsFlags) settled() (*config.Settings, error) {
+	file, err := config.Load(f.file, f.set.Changed("config"))
+	if err != nil {
+		return nil, err
+	}
+	return config.Resolve(f.given(), nil, file, f.app.attended)
+}
+
+// restored are the settings with the stored request of a transfer. Where that
+// cannot be had the settings come with the error; where they themselves cannot,
+// they are nil.
+func (f *settingsFlags) restored(id string) (*config.Settings, error) {
+	settings, err := f.settled()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := journal.Dir()
 	if err != nil {
-		return err
+		return settings, err
 	}
 	stored, err := transfer.Stored(dir, id)
 	if err != nil {
-		return err
+		return settings, err
 	}
 	if !f.set.Changed("plugin-dir") {
 		settings.PluginDirs = stored.PluginDirs
 	}
-	return settings.Restore(stored, f.options)
+	return settings, settings.Restore(stored, f.options)
 }

@@ -31,9 +31,10 @@ Exit codes:
   1    a copy failed, or the source changed while it was read
   2    usage, or the copy is not on the target afterwards
   3    digests differ
-  75   control was lost: the outcome is not known
+  75   control was lost, or left by SIGHUP: the outcome is not known yet, see
+       transferpy attach
   130  ended by SIGINT, everything undone (but for what --keep-partial keeps)
-  143  ended by SIGTERM or SIGHUP, likewise
+  143  ended by SIGTERM, likewise
   253  replication could not be started again
   254  replication could not be stopped
   255  refused by the preflight or the firewall; nothing was changed
@@ -70,7 +71,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 		return a.transfer(cmd.Context(), flags, args)
 	}
-	root.AddCommand(newList(a), newShow(a), newResume(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
+	root.AddCommand(newList(a), newShow(a), newStatus(a), newAttach(a), newCancel(a), newResume(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}
@@ -78,7 +79,7 @@ func newRoot(a *app) *cobra.Command {
 }
 
 // notBuilt are commands of later versions.
-var notBuilt = []string{"attach", "cancel", "doctor", "status"}
+var notBuilt = []string{"doctor"}
 
 // unknownCommand is for a first operand that is no HOST:PATH.
 func unknownCommand(cmd *cobra.Command, word string) error {
@@ -124,7 +125,9 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 		a.noteRefused(ctx, settings, err)
 		return err
 	}
-	report, _ := transfer.Run(ctx, settings.Request, a.deps(plugins, settings), view.event)
+	deps, events, release := a.transferDeps(plugins, settings, view.event)
+	defer release()
+	report, _ := transfer.Run(ctx, settings.Request, deps, events)
 	view.finish(report)
 	return &exitError{code: report.ExitCode}
 }

@@ -30,6 +30,7 @@ was asked for, how it stands, its hosts and agents, each undo and whether it has
 run, and how the last attempt ended; and from transfers.jsonl who made each attempt,
 and how it went; of a transfer without a journal that alone. It says where the log
 lies, which has everything at level debug. No host is asked, and nothing is changed.`,
+		ValidArgsFunction: completeIDs(anyTransfer),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError("show takes one ID", "transferpy list --all shows them")
@@ -85,7 +86,8 @@ func writeJSON(w io.Writer, v any) error {
 
 // summary is a history as list shows it.
 func summary(h *transfer.History) journal.Summary {
-	return journal.Summary{Transfer: h.Header.Transfer, Created: h.Header.Created, Held: h.Held, PID: h.Owner.PID, Phase: h.Phase,
+	return journal.Summary{Transfer: h.Header.Transfer, Created: h.Header.Created, Held: h.Held, PID: h.Owner.PID, UID: h.Header.UID, Since: h.Owner.Time,
+		Detached: h.Detached, Planned: len(h.Plan) > 0, Phase: h.Phase,
 		Ended: h.Ended, Kept: h.Kept, Outcome: h.Outcome, Request: h.Header.Request}
 }
 

@@ -27,15 +27,16 @@ func TestSignals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		signals, done := make(chan os.Signal), make(chan struct{})
+		came, done := make(chan os.Signal), make(chan struct{})
 		var stderr bytes.Buffer
+		s := &signals{cancel: cancel, stderr: &stderr}
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			watchSignals(signals, done, cancel, &stderr)
+			s.watch(came, done)
 		}()
-		for _, s := range tt.signals {
-			signals <- s
+		for _, sig := range tt.signals {
+			came <- sig
 		}
 		close(done)
 		<-ended

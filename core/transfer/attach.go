@@ -83,23 +83,27 @@ func (r *run) reattach(ctx context.Context) error {
 	if _, err := attachable(&state); err != nil {
 		return err
 	}
-	r.report.Began = state.Header.Created
-	names := memberNames(&req)
-	if state.Resumed != nil {
-		r.report.Began, names = state.Resumed.Time, state.Resumed.Members
-		req.Targets = slices.Clone(req.Targets)
-		all := memberNames(&req)
-		i := -1
-		req.Targets = slices.DeleteFunc(req.Targets, func(Endpoint) bool { i++; return !slices.Contains(names, all[i]) })
-	}
-	r.adopt(req, names)
-	if len(state.Plan) > 0 {
-		if err := r.restore(&state); err != nil {
-			return err // agents hold what they have until somebody comes who can read it
-		}
+	if err := r.adoptState(&state, req); err != nil {
+		return err // agents hold what they have until somebody comes who can read it
 	}
 	r.last, r.acquired = &state, true
 	return nil
+}
+
+// adoptState takes what the journal tells of a transfer that has begun.
+func (r *run) adoptState(state *journal.State, req Request) error {
+	r.report.Began = state.Header.Created
+	names := memberNames(&req)
+	if state.Resumed != nil { // some targets had their copy by then
+		r.report.Began, names = state.Resumed.Time, state.Resumed.Members
+		all, i := memberNames(&req), -1
+		req.Targets = slices.DeleteFunc(slices.Clone(req.Targets), func(Endpoint) bool { i++; return !slices.Contains(names, all[i]) })
+	}
+	r.adopt(req, names)
+	if len(state.Plan) == 0 {
+		return nil
+	}
+	return r.restore(state)
 }
 
 // attachable returns the request of a transfer that can be taken over, or says

@@ -18,8 +18,11 @@ func (r *run) enlist() {
 	}
 	l := lineOf(r.report, &r.req)
 	l.EndedBy = record.ByRun
-	if r.resumed {
+	switch {
+	case r.resumed:
 		l.EndedBy = record.ByResume
+	case r.attached:
+		l.EndedBy = record.ByAttach
 	}
 	if v, ok := r.deps.Plugins.(*versions); ok {
 		l.Versions = v.all(r.deps.Version)

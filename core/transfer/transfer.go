@@ -19,6 +19,8 @@ import (
 var (
 	ErrInterrupted = errors.New("interrupted")
 	ErrTerminated  = errors.New("terminated")
+	// ErrCancelled is ErrInterrupted by another process of the same user.
+	ErrCancelled = fmt.Errorf("cancelled from another terminal: %w", ErrInterrupted)
 )
 
 // Agents finds the agents' binaries to be placed on hosts.

@@ -61,6 +61,10 @@ type Request struct {
 	// Seen is, for each agent, the Change of the last status that the
 	// controller has; an agent with a newer one answers at once.
 	Seen map[string]uint64 `json:"seen,omitempty"`
+	// Observe, with status, asks without being the controller: whatever its
+	// generation, it is answered at once, and an agent that nobody else asks
+	// ends as if nobody had.
+	Observe bool `json:"observe,omitempty"`
 
 	Probe   *Probe   `json:"probe,omitempty"`
 	Prepare *Prepare `json:"prepare,omitempty"`

@@ -58,6 +58,7 @@ func (s *Status) validate(c *check) {
 	for _, m := range s.Members {
 		m.validate(c)
 	}
+	c.that(s.Unasked >= 0 && s.EndsIn >= 0, "an agent measures a time below zero")
 	c.count("undos", len(s.Undos), MaxQuestions)
 	for _, u := range s.Undos {
 		c.text("an undo's id", u.ID, maxName)

@@ -25,6 +25,7 @@ func (q *Request) Validate() error {
 		c.id("a seen agent", agent)
 	}
 	c.that(q.Until == "" || phaseOrder[q.Until] > 0, "unknown phase %.80q", q.Until)
+	c.that(!q.Observe || q.Verb == VerbStatus && q.Wait == 0, "who only observes asks for no more than the status")
 	q.validateParts(c)
 	return c.result()
 }

@@ -48,6 +48,10 @@ type Status struct {
 	// Undos lists the undo records, newest last, with what became of each.
 	Undos []UndoStatus `json:"undos,omitempty"`
 	Ended bool         `json:"ended,omitempty"` // this is the agent's last answer
+	// Unasked is how long the agent has not heard from its controller, and
+	// EndsIn after how much more of that it undoes and ends. Told to observers.
+	Unasked time.Duration `json:"unasked,omitempty"`
+	EndsIn  time.Duration `json:"ends_in,omitempty"`
 }
 
 // UndoStatus is an undo record's state.

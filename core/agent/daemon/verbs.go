@@ -25,6 +25,9 @@ const phasePoll = 50 * time.Millisecond
 // handle does what q asks for, once for each call, and waits as q says, but
 // not longer than patience.
 func (s *server) handle(patience context.Context, q *control.Request) *control.Answer {
+	if q.Observe {
+		return &control.Answer{Agent: s.config.Agent, Status: s.observed(time.Now())}
+	}
 	if newer, err := s.admit(q); err != nil {
 		return &control.Answer{Agent: s.config.Agent, Superseded: newer, Error: err}
 	}
