@@ -90,7 +90,7 @@ func leftTo(e journal.Summary) string {
 	}
 	advice := fmt.Sprintf("transferpy attach %s, or transferpy cleanup %s", e.Transfer, e.Transfer)
 	if keepsPartial(e) {
-		advice = fmt.Sprintf("transferpy resume %s, %s", e.Transfer, advice)
+		advice = fmt.Sprintf("transferpy attach %s, transferpy resume %s, or transferpy cleanup %s", e.Transfer, e.Transfer, e.Transfer)
 	}
 	return fmt.Sprintf("left to its agents (%s): %s", why, advice)
 }

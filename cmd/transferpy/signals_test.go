@@ -50,6 +50,28 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestHangup: while a transfer is detachable SIGHUP asks for that alone.
+func TestHangup(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	var stderr bytes.Buffer
+	s := &signals{cancel: cancel, stderr: &stderr}
+	detach, release := s.detachable()
+	s.take(syscall.SIGHUP)
+	if detach.Err() == nil || ctx.Err() != nil || !strings.Contains(stderr.String(), "leaving as soon as") {
+		t.Errorf("detach %v, context %v: %q", detach.Err(), ctx.Err(), stderr.String())
+	}
+	s.take(syscall.SIGINT)
+	if !errors.Is(context.Cause(ctx), transfer.ErrInterrupted) {
+		t.Errorf("SIGINT after it: %v", context.Cause(ctx))
+	}
+	release()
+	s.take(syscall.SIGHUP)
+	if !strings.Contains(stderr.String(), "still undoing") {
+		t.Errorf("SIGHUP while it undoes: %q", stderr.String())
+	}
+}
+
 func TestExitCodeOfSignals(t *testing.T) {
 	for cause, want := range map[error]int{transfer.ErrInterrupted: 130, transfer.ErrTerminated: 143} {
 		ctx, cancel := context.WithCancelCause(t.Context())

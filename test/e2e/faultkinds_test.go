@@ -51,7 +51,7 @@ var faults = []fault{
 	{name: "kill -9 the mode's plugin", strike: killPlugin("mode"), cause: `plugin`},
 	{name: "SIGINT", strike: signals(syscall.SIGINT), cause: `interrupted`, codes: []int{130}},
 	{name: "SIGTERM", strike: signals(syscall.SIGTERM), cause: `terminated`, codes: []int{143}},
-	{name: "SIGHUP", strike: signals(syscall.SIGHUP), cause: `terminated`, codes: []int{143}},
+	{name: "SIGHUP", strike: signals(syscall.SIGHUP), cause: `detached`, codes: []int{75}},
 	{name: "the link cut for 3 s", at: anyHost, strike: cutShortly, cause: `.`},
 	{name: "the link cut for ever", at: anyHost, strike: cutForEver, after: mend, cause: `answer|timeout|timed out|heard|silent|unreachable|no route|reached`, codes: []int{1, 75, 255}},
 	{name: "the disk full", at: target, strike: fillDisk, after: emptyDisk, cause: `space`, codes: []int{1, 255}, disk: "80m"},
