@@ -25,6 +25,7 @@ const (
 	KindCrashed     ErrorKind = "crashed"      // a plugin or an agent died
 	KindIntegrity   ErrorKind = "integrity"    // bytes are not what was signed or read
 	KindChanged     ErrorKind = "changed"      // the source changed while it was read
+	KindDamaged     ErrorKind = "damaged"      // what was read is broken or incomplete in itself
 	KindInternal    ErrorKind = "internal"     // a mistake of ours
 )
 
@@ -74,6 +75,7 @@ var (
 	ErrCrashed     = &Error{Kind: KindCrashed}
 	ErrIntegrity   = &Error{Kind: KindIntegrity}
 	ErrChanged     = &Error{Kind: KindChanged}
+	ErrDamaged     = &Error{Kind: KindDamaged}
 	ErrInternal    = &Error{Kind: KindInternal}
 )
 

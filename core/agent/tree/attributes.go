@@ -11,6 +11,10 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
+// FinishEntry gives one entry what Finish gives all. It is for entries that no
+// manifest holds; their directories come after them. Safe for concurrent use.
+func (k *Sink) FinishEntry(e *manifest.Entry) error { return k.finish(e) }
+
 // finish gives one entry its attributes.
 func (k *Sink) finish(e *manifest.Entry) error {
 	a := k.attributesOf(e)

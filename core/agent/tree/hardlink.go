@@ -52,6 +52,16 @@ func (k *Sink) Link(e, first *manifest.Entry) error {
 	return diskerr.New("cannot link", k.full(e.Path), err)
 }
 
+// LinkNew makes e, of whose name there must be nothing yet (KindExists), a hard
+// link of first, a regular file that is there. Where the file system refuses,
+// that is the error: e does not become a file of its own.
+func (k *Sink) LinkNew(e, first *manifest.Entry) error {
+	if err := errors.Join(manifest.ValidatePath(e.Path), manifest.ValidatePath(first.Path)); err != nil {
+		return err
+	}
+	return diskerr.New("cannot link", k.full(e.Path), k.link(e, first))
+}
+
 // maxCopies bounds what is remembered of files that have all the names they
 // can have; beyond it each name becomes a file of its own.
 const maxCopies = 10_000

@@ -130,10 +130,10 @@ func createFile(parent int, name string, mode uint32) (int, error) {
 	})
 }
 
-// CreateWrite makes the regular file of an entry and opens it for writing, and
-// for reading what was written: as Create and OpenWrite, for little more than the price of one, which counts
-// where files are small. The caller closes it.
-func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
+// CreateNew makes the regular file of an entry, of whose name there must be
+// nothing yet (KindExists), and opens it for writing and for reading. The caller
+// closes it.
+func (k *Sink) CreateNew(e *manifest.Entry) (*os.File, error) {
 	if err := manifest.ValidatePath(e.Path); err != nil {
 		return nil, err
 	}
@@ -143,13 +143,38 @@ func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
 		fd, err = createFile(parent, name, e.Mode)
 		return err
 	})
-	if errors.Is(err, unix.EEXIST) {
-		return k.OpenWrite(e)
-	}
 	if err != nil {
 		return nil, diskerr.New("cannot create", k.full(e.Path), err)
 	}
 	return os.NewFile(uintptr(fd), string(k.full(e.Path))), nil
+}
+
+// Mkdir makes the directory of an entry, and reports false where one is there
+// already.
+func (k *Sink) Mkdir(e *manifest.Entry) (made bool, err error) {
+	if err := manifest.ValidatePath(e.Path); err != nil {
+		return false, err
+	}
+	err = k.in(e.Path, func(parent int, name string) error {
+		err := unix.Mkdirat(parent, name, 0o700)
+		made = err == nil
+		if errors.Is(err, unix.EEXIST) && there(parent, name, e) {
+			return nil
+		}
+		return err
+	})
+	return made, diskerr.New("cannot create", k.full(e.Path), err)
+}
+
+// CreateWrite makes the regular file of an entry and opens it for writing, and
+// for reading what was written: as Create and OpenWrite, for little more than the price of one, which counts
+// where files are small. The caller closes it.
+func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
+	f, err := k.CreateNew(e)
+	if errors.Is(err, sdk.ErrExists) {
+		return k.OpenWrite(e)
+	}
+	return f, err
 }
 
 // there reports whether name is what create would have made of e.
