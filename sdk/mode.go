@@ -107,6 +107,25 @@ type Stage struct {
 	Builtin string        `json:"builtin,omitempty"`
 	Path    Raw           `json:"path,omitempty"` // what a built-in reads; for a write by "file": its name below {staging}
 	Command *StageCommand `json:"command,omitempty"`
+	Unpack  *Unpack       `json:"unpack,omitempty"` // how a built-in that unpacks does so; nil: all as it comes
+}
+
+// Unpack says how an archive is unpacked. Members that lead out of {staging}
+// are refused in any case, and an archive is complete only with its own end.
+type Unpack struct {
+	// Strip drops the one directory that holds everything in a tar; an archive
+	// that is not like that is refused.
+	Strip bool `json:"strip,omitempty"`
+	// OutsideLinks allows symbolic links in a tar that lead out of it. Nothing
+	// is ever written through a link.
+	OutsideLinks bool `json:"outside_links,omitempty"`
+	// Proof names, at the top, the file that proves the archive complete: one of
+	// these must be there. An xbstream must end with it. Empty: none is asked
+	// for.
+	Proof []Raw `json:"proof,omitempty"`
+	// ProofLine is a regular expression that a line in the first 64 KiB of that
+	// file must match; empty: none.
+	ProofLine string `json:"proof_line,omitempty"`
 }
 
 // StageCommand is a command as a source (its stdout is the data) or as a
@@ -122,6 +141,7 @@ type StageCommand struct {
 	StopAfter  time.Duration `json:"stop_after,omitempty"`  // 0: 5 s
 	Progress   string        `json:"progress,omitempty"`    // regular expression; a line of stderr that matches is shown
 	Redact     []string      `json:"redact,omitempty"`      // regular expressions; what they match in stderr is never shown
+	KeepLog    bool          `json:"keep_log,omitempty"`    // keep stderr, redacted and bounded, in a file on the host that outlives the transfer
 }
 
 // Success is when a command counts as having done its work; all of it must
@@ -140,6 +160,7 @@ type Destination struct {
 
 	Dir       Raw   `json:"dir"`                  // staged: the existing target directory; external: where the staging directory may be made
 	Publish   []Raw `json:"publish,omitempty"`    // staged: names renamed into Dir, in this order; empty: all there are. The last proves completeness.
+	Last      []Raw `json:"last,omitempty"`       // staged, without Publish: of all there are, these come last, in this order; one that is not there is left out
 	MustEmpty bool  `json:"must_empty,omitempty"` // staged: Dir must hold nothing else at commit
 
 	Commit []Command `json:"commit,omitempty"` // external: run in order after all is verified; {staging} as above

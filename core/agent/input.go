@@ -21,7 +21,7 @@ func (s *source) open(ctx context.Context, r *reading) (*input, error) {
 	spool := r.spool
 	stage := s.chain.plan.Read
 	if s.chain.stream() {
-		r, err := openStream(ctx, stage, s.job.cfg.StateDir, s.meter, s.reads)
+		r, err := s.openStream(ctx, stage)
 		if err != nil {
 			return nil, err
 		}

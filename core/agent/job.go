@@ -25,6 +25,7 @@ type Config struct {
 	Transfer string
 	Agent    string
 	StateDir string // 0700, this agent's own
+	LogDir   string // where logs of commands are kept for longer than the agent; empty: none are
 	Identity *link.Identity
 	Listener net.Listener // the Job closes it
 	Undo     *undo.Log

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/digest"
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/manifest"
@@ -30,13 +31,10 @@ type streamReader struct {
 }
 
 // openStream starts the command or opens the file of a read stage.
-func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter, reads *contentReader) (*streamReader, error) {
+func (s *source) openStream(ctx context.Context, stage sdk.Stage) (*streamReader, error) {
+	m, reads := s.meter, s.reads
 	if stage.Command != nil {
-		p, err := process.StartSource(ctx, *stage.Command, stateDir)
-		if err != nil {
-			return nil, err
-		}
-		return &streamReader{in: reads.stream(ctx, p.Stdout()), end: p.Wait, stop: p.Stop, meter: m, tree: digest.NewTree()}, nil
+		return s.openCommand(ctx, stage.Command)
 	}
 	if stage.Builtin != sdk.BuiltinFile {
 		return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: "this agent cannot read by " + stage.Builtin}
@@ -53,6 +51,47 @@ func openStream(ctx context.Context, stage sdk.Stage, stateDir string, m *meter,
 	seen := file{entry: manifest.Entry{Path: stage.Path}, ident: before}
 	return &streamReader{in: reads.stream(ctx, sparedFile(f, before.Size)), end: func() error { return unchanged(f, seen) },
 		stop: func(context.Context) { f.Close() }, meter: m, tree: digest.NewTree()}, nil
+}
+
+// openCommand starts the command of a read stage. Where its log cannot be kept,
+// it is read all the same.
+func (s *source) openCommand(ctx context.Context, c *sdk.StageCommand) (*streamReader, error) {
+	var log *process.Log
+	var to io.Writer
+	if c.KeepLog && s.job.cfg.LogDir != "" {
+		var err error
+		if log, err = process.OpenLog(s.job.cfg.LogDir, s.job.cfg.Transfer+"-"+s.chain.plan.Members[0].Name); err != nil {
+			s.meter.warn(control.Warning{What: err.Error(), Count: 1})
+		} else {
+			to = log
+		}
+	}
+	p, err := process.StartSource(ctx, *c, s.job.cfg.StateDir, to)
+	if err != nil {
+		if log != nil {
+			log.Close()
+		}
+		return nil, err
+	}
+	end := func() error { return withLog(p.Wait(), log) }
+	stop := func(ctx context.Context) {
+		p.Stop(ctx)
+		if log != nil {
+			log.Close()
+		}
+	}
+	return &streamReader{in: s.reads.stream(ctx, p.Stdout()), end: end, stop: stop, meter: s.meter, tree: digest.NewTree()}, nil
+}
+
+// withLog adds to a command's failure where its log lies.
+func withLog(err error, log *process.Log) error {
+	var e *sdk.Error
+	if log == nil || !errors.As(err, &e) || e.Hint != "" {
+		return err
+	}
+	full := *e
+	full.Hint = "all that it said is in " + sdk.Raw(log.Path()).Display() + " there"
+	return &full
 }
 
 // entry is the stream's only entry.

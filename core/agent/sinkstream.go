@@ -32,6 +32,7 @@ type streamSink struct {
 	out  io.WriteCloser
 	wait func() error // whether the command did its work; after out was closed
 	stop func()
+	arch *archive // nil: it is not unpacked
 
 	held []relay.Packet // the open segment
 	at   int64          // position in the stream
@@ -53,7 +54,7 @@ func newStreamSink(ctx context.Context, t *target, st *staging.Staging, spool *m
 func (s *streamSink) start(ctx context.Context) error {
 	stage := s.t.chain.plan.Write
 	if stage.Command != nil {
-		p, err := process.StartSink(ctx, *stage.Command, s.staging.Path())
+		p, err := process.StartSink(ctx, *stage.Command, s.staging.Path(), nil)
 		if err != nil {
 			return err
 		}
@@ -64,6 +65,9 @@ func (s *streamSink) start(ctx context.Context) error {
 			p.Stop(ctx)
 		}
 		return nil
+	}
+	if stage.Builtin == sdk.BuiltinUnpackTar || stage.Builtin == sdk.BuiltinUnpackXbstream {
+		return s.unpack(ctx)
 	}
 	if stage.Builtin != sdk.BuiltinFile {
 		return &sdk.Error{Kind: sdk.KindUnsupported, Host: s.t.member.Host, Message: "this agent cannot write by " + stage.Builtin}
@@ -82,6 +86,16 @@ func (s *streamSink) start(ctx context.Context) error {
 		return cannotWrite(stage.Path, err)
 	}
 	s.out, s.wait, s.stop = f, func() error { return nil }, func() { f.Close() }
+	return nil
+}
+
+// unpack starts to unpack what comes.
+func (s *streamSink) unpack(ctx context.Context) error {
+	a, err := newArchive(ctx, s.t, s.staging, s.t.sinkOptions())
+	if err != nil {
+		return err
+	}
+	s.arch, s.out, s.wait, s.stop = a, &archiveInput{queue: a.in}, a.wait, a.stop
 	return nil
 }
 
@@ -183,11 +197,21 @@ func (s *streamSink) data(f *frame.Frame, nodes []digest.Node) error {
 	}
 	s.at += int64(len(content))
 	s.t.meter.bytes.Add(int64(len(content)))
+	if s.arch != nil {
+		s.t.meter.files.Store(s.arch.u.Files())
+	}
 	return nil
 }
 
 // broke prefers the command's own reason to the broken pipe that it left.
 func (s *streamSink) broke(err error) error {
+	if s.arch != nil {
+		s.arch.in.Close()
+		if werr := s.arch.wait(); werr != nil {
+			return werr
+		}
+		return err
+	}
 	s.out.Close()
 	if werr := s.wait(); werr != nil {
 		return werr
@@ -217,14 +241,23 @@ func (s *streamSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 	if err := s.wait(); err != nil {
 		return nil, err
 	}
-	s.t.meter.files.Add(1)
+	if s.arch == nil {
+		s.t.meter.files.Add(1)
+	}
 	return nil, nil
 }
 
 // verify compares the digest of what was taken; a command's own doing cannot
-// be read back.
+// be read back, what was unpacked here can.
 func (s *streamSink) verify(ctx context.Context) ([]suspect, error) {
-	return nil, s.prove(ctx)
+	err := s.prove(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.arch != nil:
+		return nil, s.arch.verify(ctx, s.staging)
+	}
+	return nil, s.staging.Sync()
 }
 
 func (s *streamSink) prove(ctx context.Context) error {
@@ -240,7 +273,7 @@ func (s *streamSink) prove(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.t.chain.plan.Settings.Verify == control.VerifyReadBack {
+	if s.t.chain.plan.Settings.Verify == control.VerifyReadBack && s.arch == nil {
 		s.t.meter.warn(control.Warning{What: "a stream cannot be read back: its digest was taken as it was written", Count: 1, Example: s.t.member.Destination.Dir})
 	}
 	root, err := s.spool.Root(ctx)
@@ -251,10 +284,7 @@ func (s *streamSink) prove(ctx context.Context) error {
 		return differs("", "the stream's manifest")
 	}
 	s.t.meter.set(func(m *meter) { m.root = digest.Sum(root).String() })
-	if err := s.spool.Sync(); err != nil {
-		return err
-	}
-	return s.staging.Sync()
+	return s.spool.Sync()
 }
 
 func (s *streamSink) close() {

@@ -35,12 +35,10 @@ func (r *run) checkPlan() error {
 	if len(p.Targets) != len(r.req.Targets) {
 		return r.badPlan("it has %d destinations for %d targets", len(p.Targets), len(r.req.Targets))
 	}
-	for what, stage := range map[string]sdk.Stage{"read": p.Read, "write": p.Write} {
-		switch stage.Builtin {
-		case "", sdk.BuiltinTree, sdk.BuiltinFile:
-		default:
-			return r.badPlan("no agent can %s by %q yet", what, stage.Builtin)
-		}
+	switch p.Read.Builtin {
+	case "", sdk.BuiltinTree, sdk.BuiltinFile:
+	default:
+		return r.badPlan("no agent can read by %q", p.Read.Builtin)
 	}
 	if (p.Read.Builtin == sdk.BuiltinTree) != (p.Write.Builtin == sdk.BuiltinTree) {
 		return r.badPlan("a tree is read or written by the other end as a stream")

@@ -73,6 +73,11 @@ func checkStage(t *testing.T, name string, s sdk.Stage) {
 		t.Errorf("Plan.%s: a stage is either a built-in or a command", name)
 		return
 	}
+	if u := s.Unpack; u != nil {
+		if _, err := regexp.Compile(u.ProofLine); err != nil {
+			t.Errorf("Plan.%s: %v", name, err)
+		}
+	}
 	if s.Command == nil {
 		if !slices.Contains(builtins, s.Builtin) {
 			t.Errorf("Plan.%s: there is no built-in %q", name, s.Builtin)

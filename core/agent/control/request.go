@@ -3,6 +3,7 @@ package control
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/transferpy/transferpy/sdk"
@@ -153,11 +154,13 @@ func (m *Member) validate(c *check, source bool) {
 func destination(c *check, d *sdk.Destination) {
 	c.absolute("a destination", d.Dir)
 	c.count("names to publish", len(d.Publish), MaxQuestions)
-	for _, name := range d.Publish {
+	c.count("names to publish last", len(d.Last), MaxQuestions)
+	for _, name := range slices.Concat(d.Publish, d.Last) {
 		c.raw("a name to publish", name, maxPath)
 		s := string(name)
 		c.that(s != "" && s != "." && s != ".." && !strings.Contains(s, "/"), "no name to publish: %.200s", name.Display())
 	}
+	c.that(len(d.Publish) == 0 || len(d.Last) == 0, "a destination names all that it publishes, and what comes last")
 	c.commands(d.Commit)
 	c.commands(d.Abort)
 	c.that(d.External || len(d.Commit)+len(d.Abort) == 0, "a staged destination has commands of an external one")
@@ -182,6 +185,14 @@ func stage(c *check, what string, s sdk.Stage) {
 	}
 	if s.Command != nil {
 		stageCommand(c, s.Command)
+	}
+	if u := s.Unpack; u != nil {
+		c.that(what == "write" && (s.Builtin == sdk.BuiltinUnpackTar || s.Builtin == sdk.BuiltinUnpackXbstream), "the %s stage says how to unpack and does not unpack", what)
+		c.count("names that prove an archive", len(u.Proof), maxArgs)
+		for _, name := range u.Proof {
+			c.raw("a name that proves an archive", name, maxPath)
+		}
+		c.pattern("proof_line", u.ProofLine)
 	}
 }
 

@@ -92,7 +92,7 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 	ready.Ready.Kept = len(config.Kept) > 0
 	s = newServer(&config, files, ready.Ready)
 	s.job = agent.New(agent.Config{
-		Transfer: config.Transfer, Agent: config.Agent, StateDir: dir.path,
+		Transfer: config.Transfer, Agent: config.Agent, StateDir: dir.path, LogDir: filepath.Join(config.StateDir, logsDir),
 		Identity: ready.identity, Listener: listener, Undo: files.undo, Log: files.log,
 		Changed: s.changed, SourceDone: s.sourceDone,
 		Keep: config.Prepare.Keep, Checkpoint: config.Prepare.Checkpoint,

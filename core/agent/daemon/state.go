@@ -21,12 +21,15 @@ import (
 //	run/TRANSFER/AGENT/  one living agent, or what is left of one
 //	kept/TRANSFER/AGENT/ what an agent of an earlier attempt has left, while
 //	                     the transfer is resumed
+//	logs/                what commands have said that a transfer has run as its
+//	                     source, where the mode wants it kept; the newest 16
 //	profile/             made by whoever wants profiles of agents; see profileDir
 const (
 	agentsDir = "agents"
 	inDir     = "in"
 	runDir    = "run"
 	keptDir   = "kept"
+	logsDir   = "logs"
 )
 
 // staleMessage is the age at which a message that nobody has read is removed.

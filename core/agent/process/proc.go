@@ -50,9 +50,11 @@ type Proc struct {
 
 // StartSource starts a command whose stdout is the data, with its stdin
 // empty. {staging} in its arguments and directory stands for staging. When
-// ctx ends, the command is stopped as by Stop.
-func StartSource(ctx context.Context, c sdk.StageCommand, staging string) (*Proc, error) {
-	return startProc(ctx, c, staging, func(cmd *exec.Cmd) (mine, theirs *os.File, err error) {
+// ctx ends, the command is stopped as by Stop. Its stderr goes, redacted and
+// line by line, to log too, unless that is nil; the caller closes it when
+// nothing of the command is left.
+func StartSource(ctx context.Context, c sdk.StageCommand, staging string, log io.Writer) (*Proc, error) {
+	return startProc(ctx, c, staging, log, func(cmd *exec.Cmd) (mine, theirs *os.File, err error) {
 		mine, theirs, err = os.Pipe()
 		cmd.Stdout = theirs
 		return mine, theirs, err
@@ -61,8 +63,8 @@ func StartSource(ctx context.Context, c sdk.StageCommand, staging string) (*Proc
 
 // StartSink starts a command whose stdin is the data; its stdout is thrown
 // away. Else as StartSource.
-func StartSink(ctx context.Context, c sdk.StageCommand, staging string) (*Proc, error) {
-	return startProc(ctx, c, staging, func(cmd *exec.Cmd) (mine, theirs *os.File, err error) {
+func StartSink(ctx context.Context, c sdk.StageCommand, staging string, log io.Writer) (*Proc, error) {
+	return startProc(ctx, c, staging, log, func(cmd *exec.Cmd) (mine, theirs *os.File, err error) {
 		theirs, mine, err = os.Pipe()
 		cmd.Stdin = theirs
 		return mine, theirs, err
@@ -70,11 +72,12 @@ func StartSink(ctx context.Context, c sdk.StageCommand, staging string) (*Proc, 
 }
 
 // startProc starts c with the pipe that wire makes.
-func startProc(ctx context.Context, c sdk.StageCommand, staging string, wire func(*exec.Cmd) (mine, theirs *os.File, err error)) (*Proc, error) {
+func startProc(ctx context.Context, c sdk.StageCommand, staging string, log io.Writer, wire func(*exec.Cmd) (mine, theirs *os.File, err error)) (*Proc, error) {
 	p, err := newProc(c)
 	if err != nil {
 		return nil, err
 	}
+	p.tail.log = log
 	cmd, err := command(ctx, c, staging)
 	if err != nil {
 		return nil, err

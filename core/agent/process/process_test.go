@@ -147,7 +147,7 @@ func stage(script string) sdk.StageCommand { return sdk.StageCommand{Argv: raws(
 func TestSource(t *testing.T) {
 	dir := t.TempDir()
 	c := sdk.StageCommand{Argv: raws("sh", "-c", "pwd; echo $1; echo $X", "-", "{staging}/a"), Dir: "{staging}", Env: raws("X=y z")}
-	p, err := StartSource(t.Context(), c, dir)
+	p, err := StartSource(t.Context(), c, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestSource(t *testing.T) {
 
 func TestSink(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	p, err := StartSink(t.Context(), stage("cat > "+out), "/nowhere")
+	p, err := StartSink(t.Context(), stage("cat > "+out), "/nowhere", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,8 +184,8 @@ func TestSink(t *testing.T) {
 
 // TestPipesAreLarge: 1 MiB between a command and the agent, both ways.
 func TestPipesAreLarge(t *testing.T) {
-	for name, begin := range map[string]func(context.Context, sdk.StageCommand, string) (*Proc, error){"source": StartSource, "sink": StartSink} {
-		p, err := begin(t.Context(), sdk.StageCommand{Argv: raws("sh", "-c", "sleep 60")}, "/")
+	for name, begin := range map[string]func(context.Context, sdk.StageCommand, string, io.Writer) (*Proc, error){"source": StartSource, "sink": StartSink} {
+		p, err := begin(t.Context(), sdk.StageCommand{Argv: raws("sh", "-c", "sleep 60")}, "/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestSuccessRule(t *testing.T) {
 	for _, tt := range tests {
 		c := stage(tt.script)
 		c.Success = tt.rule
-		p, err := StartSink(t.Context(), c, "")
+		p, err := StartSink(t.Context(), c, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestSuccessRule(t *testing.T) {
 func TestStderrIsRedactedAndBounded(t *testing.T) {
 	c := stage("echo user=a password=geheim >&2; printf 'prog 1\\rprog 2 geheim\\r' >&2; exit 1")
 	c.Redact, c.Progress = []string{"password=[^ ]*", "geheim"}, "^prog"
-	p, err := StartSource(t.Context(), c, "")
+	p, err := StartSource(t.Context(), c, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestStderrIsRedactedAndBounded(t *testing.T) {
 		t.Errorf("progress %q", got)
 	}
 
-	p, err = StartSource(t.Context(), stage("head -c 20000000 /dev/zero >&2; echo >&2; seq 100000 >&2"), "")
+	p, err = StartSource(t.Context(), stage("head -c 20000000 /dev/zero >&2; echo >&2; seq 100000 >&2"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestStopKillsWhatIgnoresIt(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
 	c := stage("trap '' INT; (trap '' INT; sleep 1000) & echo $$ $! > " + pids + "; echo up; wait; wait; sleep 1000")
 	c.StopSignal, c.StopAfter = "INT", 300*time.Millisecond
-	p, err := StartSource(t.Context(), c, "")
+	p, err := StartSource(t.Context(), c, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestStopSignalIsHeard(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	c := stage("trap 'echo heard > " + out + "; exit 0' QUIT; echo up; while :; do sleep 0.05; done")
 	c.StopSignal = "QUIT"
-	p, err := StartSource(t.Context(), c, "")
+	p, err := StartSource(t.Context(), c, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestContextEndsOrphans(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p, err := StartSource(ctx, stage("sleep 1000 & echo $! > "+pids+"; echo up"), "")
+	p, err := StartSource(ctx, stage("sleep 1000 & echo $! > "+pids+"; echo up"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +326,7 @@ func TestStartRefuses(t *testing.T) {
 		"pattern":        {sdk.StageCommand{Argv: raws("true"), Redact: []string{"("}}, sdk.ErrConfig},
 		"user":           {sdk.StageCommand{Argv: raws("true"), User: "no-such-user"}, nil},
 	} {
-		p, err := StartSink(t.Context(), tt.c, "")
+		p, err := StartSink(t.Context(), tt.c, "", nil)
 		if err == nil {
 			p.Stop(t.Context())
 		}
@@ -346,7 +346,7 @@ func TestAnotherUser(t *testing.T) {
 	}
 	c := stage("id -u; id -g; id -G; echo $USER")
 	c.User = "nobody"
-	p, err := StartSource(t.Context(), c, "")
+	p, err := StartSource(t.Context(), c, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

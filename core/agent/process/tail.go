@@ -1,6 +1,7 @@
 package process
 
 import (
+	"io"
 	"regexp"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ const longLine = "[a line of more than 4 KiB was left out]"
 type tail struct {
 	redact   []*regexp.Regexp
 	progress *regexp.Regexp
+	log      io.Writer // every line, redacted; nil: none is kept elsewhere
 
 	mu      sync.Mutex
 	part    []byte   // of a line that is not complete
@@ -89,6 +91,9 @@ func (t *tail) endLine() {
 	shown := line
 	for _, re := range t.redact {
 		shown = re.ReplaceAllLiteralString(shown, redacted)
+	}
+	if t.log != nil {
+		_, _ = io.WriteString(t.log, shown+"\n") // a log that cannot be written stops nothing
 	}
 	if t.progress != nil && t.progress.MatchString(line) {
 		t.matched = shown

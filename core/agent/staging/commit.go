@@ -127,6 +127,11 @@ func (s *Staging) toPublish() ([]sdk.Raw, error) {
 		return checkName(sdk.Raw(name))
 	})
 	slices.Sort(names)
+	for _, last := range s.spec.Dest.Last {
+		if i := slices.Index(names, last); i >= 0 {
+			names = append(slices.Delete(names, i, i+1), last)
+		}
+	}
 	return names, err
 }
 

@@ -7,8 +7,8 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"strings"
 
+	"github.com/transferpy/transferpy/plugins/modes/preflight"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -42,54 +42,20 @@ func (p *paths) entry(i int) sdk.Raw { return sdk.Raw(path.Join(string(p.dirs[i]
 
 // parse checks the paths as text; all that is wrong is in the one error.
 func parse(t sdk.Transfer) (*paths, *sdk.Error) {
-	var wrong []string
-	check := func(what string, e sdk.Endpoint) sdk.Raw {
-		clean, why := cleanPath(e.Path)
-		if why != "" {
-			wrong = append(wrong, fmt.Sprintf("%s %s:%s %s", what, e.Host, e.Path.Display(), why))
-		}
-		return clean
-	}
-	p := &paths{source: check("source", t.Source)}
-	p.base = sdk.Raw(path.Base(string(p.source)))
-	if p.source == "/" {
-		wrong = append(wrong, fmt.Sprintf("source %s:/ has no name to give it on a target", t.Source.Host))
-	}
-	for _, target := range t.Targets {
-		p.dirs = append(p.dirs, check("target", target))
-	}
-	if len(wrong) > 0 {
-		return nil, &sdk.Error{
-			Kind:    sdk.KindConfig,
-			Message: strings.Join(wrong, "; "),
-			Hint:    "mode file copies HOST:/absolute/path into HOST:/existing/directory",
+	const hint = "mode file copies HOST:/absolute/path into HOST:/existing/directory"
+	source, dirs, err := preflight.Paths(t, hint)
+	if source == "/" {
+		nameless := fmt.Sprintf("source %s:/ has no name to give it on a target", t.Source.Host)
+		if err == nil {
+			err = &sdk.Error{Kind: sdk.KindConfig, Message: nameless, Hint: hint}
+		} else {
+			err.Message = nameless + "; " + err.Message
 		}
 	}
-	return p, nil
-}
-
-// cleanPath returns the path without trailing and double slashes, or why it
-// is not taken. ".." is refused rather than resolved: behind a symbolic link
-// it means something else to the kernel than to a reader.
-func cleanPath(p sdk.Raw) (sdk.Raw, string) {
-	s := string(p)
-	switch {
-	case !strings.HasPrefix(s, "/"):
-		return p, "is not an absolute path"
-	case strings.IndexByte(s, 0) >= 0:
-		return p, "holds a NUL byte"
-	case len(s) > 4095:
-		return p, "is longer than 4095 bytes"
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range strings.Split(s, "/") {
-		switch {
-		case name == "..":
-			return p, `has ".." in it`
-		case len(name) > 255:
-			return p, "has a name longer than 255 bytes"
-		}
-	}
-	return sdk.Raw(path.Clean(s)), ""
+	return &paths{source: source, base: sdk.Raw(path.Base(string(source))), dirs: dirs}, nil
 }
 
 // The names of the questions. Those of targets end in the target's number, as
@@ -102,6 +68,8 @@ const (
 func askDir(i int) string   { return fmt.Sprintf("dir-%d", i) }
 func askEntry(i int) string { return fmt.Sprintf("entry-%d", i) }
 
+func askLiveDir(i int) string { return fmt.Sprintf("live-datadir-%d", i) }
+
 // Questions asks for the source, counted, and for each target's directory and
 // what may be in the way there. Paths that cannot be right are an error of
 // KindConfig that names them all.
@@ -110,26 +78,18 @@ func (mode) Questions(_ context.Context, t sdk.Transfer) ([]sdk.HostQuestions, e
 	if err != nil {
 		return nil, err
 	}
-	var all []sdk.HostQuestions
-	of := func(host string) *sdk.HostQuestions {
-		for i := range all {
-			if all[i].Host == host {
-				return &all[i]
-			}
-		}
-		all = append(all, sdk.HostQuestions{Host: host})
-		return &all[len(all)-1]
-	}
-	source := of(t.Source.Host)
+	var q preflight.Questions
+	source := q.Of(t.Source.Host)
 	source.Paths = append(source.Paths, sdk.PathQuestion{ID: askSource, Path: p.source, Count: true})
-	source.Commands = append(source.Commands, sdk.CommandQuestion{ID: askLive, Command: liveCommand(p.source)})
+	source.Commands = append(source.Commands, sdk.CommandQuestion{ID: askLive, Command: liveCommand(p.source, true)})
 	for i, target := range t.Targets {
-		q := of(target.Host)
-		q.Paths = append(q.Paths,
+		of := q.Of(target.Host)
+		of.Paths = append(of.Paths,
 			sdk.PathQuestion{ID: askDir(i), Path: p.dirs[i]},
 			sdk.PathQuestion{ID: askEntry(i), Path: p.entry(i)})
+		of.Commands = append(of.Commands, sdk.CommandQuestion{ID: askLiveDir(i), Command: liveCommand(p.dirs[i], false)})
 	}
-	return all, nil
+	return q.All(), nil
 }
 
 // Plan reads the tree and publishes its one top-level name in each target

@@ -200,7 +200,7 @@ func TestLiveDatadir(t *testing.T) {
 		tr := transfer(sdk.Raw(dir), "/srv")
 		tr.Options["force_live"] = force
 		answers := world(t, tr, map[sdk.Raw]sdk.PathFacts{sdk.Raw("db1:" + dir): tree, "db2:/srv": room})
-		answers[0].Commands[askLive] = ask(t, sdk.Raw(dir))
+		answers[0].Commands[askLive] = ask(t, sdk.Raw(dir), true)
 		found, err := New().Inspect(t.Context(), tr, answers, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -221,17 +221,53 @@ func TestLiveDatadir(t *testing.T) {
 	if err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK}); err != nil {
 		t.Fatal(err)
 	}
-	checkRefusals(t, inspect("false").Refusals, []string{"config db1 running MariaDB ibdata1 --force-live"})
+	checkRefusals(t, inspect("false").Refusals, []string{"config db1 source running MariaDB ibdata1 --force-live"})
 	if found := inspect("true"); len(found.Refusals) != 0 || len(found.Warnings) != 1 {
 		t.Errorf("forced: %+v", found)
 	}
 }
 
+// TestLiveAround: what lies in a live data directory, and as a source what
+// holds one, is refused too; what lies beside it is not.
+func TestLiveAround(t *testing.T) {
+	around := t.TempDir()
+	live := filepath.Join(around, "sqldata")
+	for _, d := range []string{filepath.Join(live, "enwiki"), filepath.Join(around, "beside")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Create(filepath.Join(live, "aria_log_control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		path           string
+		source, target bool // refused
+	}{{live, true, true}, {filepath.Join(live, "enwiki"), true, true}, {around, true, false}, {filepath.Join(around, "beside"), false, false}} {
+		path := sdk.Raw(tt.path)
+		if file, _ := lockHolder(string(ask(t, path, true).Stdout), "ext4"); (file != "") != tt.source {
+			t.Errorf("as a source, %s is held by %q", path, file)
+		}
+		tr := transfer("/srv/a", path)
+		answers := world(t, tr, map[sdk.Raw]sdk.PathFacts{"db1:/srv/a": tree, "db2:" + path: room})
+		answers[1].Commands[askLiveDir(0)] = ask(t, path, false)
+		found, err := New().Inspect(t.Context(), tr, answers, nil)
+		if err != nil || (len(found.Refusals) == 1) != tt.target {
+			t.Errorf("as a target, %s: %v, %v", path, found.Refusals, err)
+		}
+	}
+}
+
 // ask runs the live question on this machine.
-func ask(t *testing.T, dir sdk.Raw) sdk.Result {
+func ask(t *testing.T, dir sdk.Raw, below bool) sdk.Result {
 	t.Helper()
 	var argv []string
-	for _, arg := range liveCommand(dir).Argv {
+	for _, arg := range liveCommand(dir, below).Argv {
 		argv = append(argv, string(arg))
 	}
 	out, err := exec.Command(argv[0], argv[1:]...).Output()
@@ -255,14 +291,6 @@ func TestLockHolder(t *testing.T) {
 	} {
 		if _, pid := lockHolder(tt.output, tt.fs); pid != tt.pid {
 			t.Errorf("%s: held by %q, want %q", name, pid, tt.pid)
-		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 bytes", 999: "999 bytes", 1000: "1.00 kB", 999_999: "1.00 MB", 12_345_678: "12.3 MB", 2e12: "2.00 TB", 1<<63 - 1: "9.22 EB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %s, want %s", n, got, want)
 		}
 	}
 }

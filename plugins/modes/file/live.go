@@ -11,44 +11,64 @@ import (
 // A running MariaDB holds POSIX write locks on ibdata1 (InnoDB) and
 // aria_log_control (Aria) of its data directory. A copy of it would be torn.
 
-// liveScript prints device and inode of these files in the directory $1, each
-// followed by the lines of /proc/locks that name the inode. It reads only,
-// and exits 0 whatever it finds.
-const liveScript = `cd -- "$1" 2>/dev/null || exit 0
+// liveScript looks for these files in the directory $1 and in those above it,
+// and with $2 in those right below it: it prints their directory, device and
+// inode, each followed by the lines of /proc/locks that name the inode. It
+// reads only, and exits 0 whatever it finds.
+const liveScript = `look() {
 for f in ibdata1 aria_log_control; do
-s=$(stat -c '%D %i' "$f" 2>/dev/null) || continue
+s=$(stat -c '%D %i' -- "$1/$f" 2>/dev/null) || continue
 echo "file $f $s"
 grep "POSIX.*WRITE.*:${s#* } " /proc/locks 2>/dev/null
 done
+}
+d=$1
+while :; do
+look "$d"
+case $d in */*/*) d=${d%/*} ;; *) break ;; esac
+done
+[ -z "$2" ] || for d in "$1"/*/; do look "${d%/}"; done
 exit 0`
 
-func liveCommand(dir sdk.Raw) sdk.Command {
+func liveCommand(dir sdk.Raw, below bool) sdk.Command {
+	how := sdk.Raw("")
+	if below {
+		how = "below"
+	}
 	return sdk.Command{
-		Argv:    []sdk.Raw{"sh", "-c", liveScript, "sh", dir},
+		Argv:    []sdk.Raw{"sh", "-c", liveScript, "sh", dir, how},
 		Timeout: 5 * time.Second,
 	}
 }
 
-// live refuses the data directory of a running server unless the operator
-// insists. Directories below the source are not looked at.
-func (in *inspection) live(source sdk.PathFacts) {
-	if source.Type != sdk.FileDirectory {
+// liveSource refuses a source that is, holds, or lies in the data directory of
+// a running server, unless the operator insists.
+func (in *inspection) liveSource(f sdk.PathFacts) {
+	in.live(in.Transfer.Source.Host, askLive, "the source", in.p.source, f)
+}
+
+// liveTarget does the same for a target that is or lies in one.
+func (in *inspection) liveTarget(i int, f sdk.PathFacts) {
+	if f.Exists && f.Type == sdk.FileDirectory {
+		in.live(in.Transfer.Targets[i].Host, askLiveDir(i), "the target directory", in.p.dirs[i], f)
+	}
+}
+
+func (in *inspection) live(host, id, what string, path sdk.Raw, f sdk.PathFacts) {
+	shown := path.Display()
+	r, ok := in.Answer(host, id)
+	if !ok {
+		in.Warn("%s:%s could not be checked for a running MariaDB", host, shown)
 		return
 	}
-	host, shown := in.t.Source.Host, in.p.source.Display()
-	r, ok := in.answers[host].Commands[askLive]
-	if !ok || r.Err != nil || r.ExitCode != 0 {
-		in.warn("%s:%s could not be checked for a running MariaDB", host, shown)
-		return
-	}
-	file, pid := lockHolder(string(r.Stdout), source.FileSystem)
+	file, pid := lockHolder(string(r.Stdout), f.FileSystem)
 	switch {
 	case file == "":
-	case in.t.Options["force_live"] == "true":
-		in.warn("%s:%s is the data directory of a running MariaDB (process %s holds %s): the copy may be torn", host, shown, pid, file)
+	case in.Transfer.Options["force_live"] == "true":
+		in.Warn("%s:%s belongs to the data directory of a running MariaDB (process %s holds %s): the copy may be torn", host, shown, pid, file)
 	default:
-		in.refuse(sdk.KindConfig, host, "stop the server first, or insist with --force-live: the copy may then be torn",
-			"the source %s is the data directory of a running MariaDB: process %s holds a lock on %s", shown, pid, file)
+		in.Refuse(sdk.KindConfig, host, "stop the server first, or copy it by --type xtrabackup; --force-live insists, and the copy may then be torn",
+			"%s %s belongs to the data directory of a running MariaDB: process %s holds a lock on %s", what, shown, pid, file)
 	}
 }
 

@@ -94,36 +94,42 @@ func planFromPB(p *pb.Plan) sdk.Plan {
 
 func stageToPB(s sdk.Stage) *pb.Stage {
 	out := &pb.Stage{Builtin: s.Builtin, Path: rawToPB(s.Path)}
+	if u := s.Unpack; u != nil {
+		out.Unpack = &pb.Unpack{Strip: u.Strip, OutsideLinks: u.OutsideLinks, Proof: rawsToPB(u.Proof), ProofLine: u.ProofLine}
+	}
 	if c := s.Command; c != nil {
 		out.Command = &pb.StageCommand{Argv: rawsToPB(c.Argv), Dir: rawToPB(c.Dir), Env: rawsToPB(c.Env), User: c.User,
 			Success: &pb.Success{ExitCodes: each(c.Success.ExitCodes, clamp32),
 				LastStderrLine: c.Success.LastStderrLine, EmptyStderr: c.Success.EmptyStderr},
-			StopSignal: c.StopSignal, StopAfter: durationToPB(c.StopAfter), Progress: c.Progress, Redact: c.Redact}
+			StopSignal: c.StopSignal, StopAfter: durationToPB(c.StopAfter), Progress: c.Progress, Redact: c.Redact, KeepLog: c.KeepLog}
 	}
 	return out
 }
 
 func stageFromPB(s *pb.Stage) sdk.Stage {
 	out := sdk.Stage{Builtin: s.GetBuiltin(), Path: rawFromPB(s.GetPath())}
+	if u := s.GetUnpack(); u != nil {
+		out.Unpack = &sdk.Unpack{Strip: u.GetStrip(), OutsideLinks: u.GetOutsideLinks(), Proof: rawsFromPB(u.GetProof()), ProofLine: u.GetProofLine()}
+	}
 	if c := s.GetCommand(); c != nil {
 		out.Command = &sdk.StageCommand{Argv: rawsFromPB(c.GetArgv()), Dir: rawFromPB(c.GetDir()), Env: rawsFromPB(c.GetEnv()),
 			User: c.GetUser(),
 			Success: sdk.Success{ExitCodes: each(c.GetSuccess().GetExitCodes(), func(n int32) int { return int(n) }),
 				LastStderrLine: c.GetSuccess().GetLastStderrLine(), EmptyStderr: c.GetSuccess().GetEmptyStderr()},
 			StopSignal: c.GetStopSignal(), StopAfter: durationFromPB(c.GetStopAfter()),
-			Progress: c.GetProgress(), Redact: stringsOf(c.GetRedact())}
+			Progress: c.GetProgress(), Redact: stringsOf(c.GetRedact()), KeepLog: c.GetKeepLog()}
 	}
 	return out
 }
 
 func destinationToPB(d sdk.Destination) *pb.Destination {
 	return &pb.Destination{External: d.External, Dir: rawToPB(d.Dir), Publish: rawsToPB(d.Publish), MustEmpty: d.MustEmpty,
-		Commit: each(d.Commit, commandToPB), Abort: each(d.Abort, commandToPB)}
+		Commit: each(d.Commit, commandToPB), Abort: each(d.Abort, commandToPB), Last: rawsToPB(d.Last)}
 }
 
 func destinationFromPB(d *pb.Destination) sdk.Destination {
 	return sdk.Destination{External: d.GetExternal(), Dir: rawFromPB(d.GetDir()), Publish: rawsFromPB(d.GetPublish()),
-		MustEmpty: d.GetMustEmpty(), Commit: each(d.GetCommit(), commandFromPB), Abort: each(d.GetAbort(), commandFromPB)}
+		MustEmpty: d.GetMustEmpty(), Commit: each(d.GetCommit(), commandFromPB), Abort: each(d.GetAbort(), commandFromPB), Last: rawsFromPB(d.GetLast())}
 }
 
 func outcomeToPB(o sdk.Outcome) *pb.Outcome {

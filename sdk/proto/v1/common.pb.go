@@ -40,7 +40,7 @@ type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of: config, unreachable, auth, not-found, exists, no-space,
 	// missing-tool, permission, timeout, cancelled, unsupported, crashed,
-	// integrity, changed, internal. An unknown one is treated as internal.
+	// integrity, changed, damaged, internal. An unknown one is treated as internal.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The host as the operator named it; empty when no host is meant.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`

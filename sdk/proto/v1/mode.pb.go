@@ -1259,8 +1259,10 @@ type Stage struct {
 	// others carry one stream of bytes and combine freely.
 	Builtin string `protobuf:"bytes,1,opt,name=builtin,proto3" json:"builtin,omitempty"`
 	// What a built-in reads; for a write by file: its name below {staging}.
-	Path          []byte        `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Command       *StageCommand `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	Path    []byte        `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Command *StageCommand `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	// How a built-in that unpacks does so; absent: all as it comes.
+	Unpack        *Unpack `protobuf:"bytes,4,opt,name=unpack,proto3" json:"unpack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1318,89 @@ func (x *Stage) GetCommand() *StageCommand {
 	return nil
 }
 
+func (x *Stage) GetUnpack() *Unpack {
+	if x != nil {
+		return x.Unpack
+	}
+	return nil
+}
+
+// Unpack says how an archive is unpacked. Members that lead out of {staging}
+// are refused in any case, and an archive is complete only with its own end.
+type Unpack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Drops the one directory that holds everything in a tar; an archive that is
+	// not like that is refused.
+	Strip bool `protobuf:"varint,1,opt,name=strip,proto3" json:"strip,omitempty"`
+	// Allows symbolic links in a tar that lead out of it.
+	OutsideLinks bool `protobuf:"varint,2,opt,name=outside_links,json=outsideLinks,proto3" json:"outside_links,omitempty"`
+	// The file, at the top, that proves the archive complete: one of these must
+	// be there. An xbstream must end with it.
+	Proof [][]byte `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`
+	// Regular expression that a line in the first 64 KiB of that file must match.
+	ProofLine     string `protobuf:"bytes,4,opt,name=proof_line,json=proofLine,proto3" json:"proof_line,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unpack) Reset() {
+	*x = Unpack{}
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unpack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unpack) ProtoMessage() {}
+
+func (x *Unpack) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unpack.ProtoReflect.Descriptor instead.
+func (*Unpack) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Unpack) GetStrip() bool {
+	if x != nil {
+		return x.Strip
+	}
+	return false
+}
+
+func (x *Unpack) GetOutsideLinks() bool {
+	if x != nil {
+		return x.OutsideLinks
+	}
+	return false
+}
+
+func (x *Unpack) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *Unpack) GetProofLine() string {
+	if x != nil {
+		return x.ProofLine
+	}
+	return ""
+}
+
 // StageCommand is a command as a source (its stdout is the data) or as a sink
 // (its stdin is). {staging} in argv and dir stands for the staging directory.
 type StageCommand struct {
@@ -1334,14 +1419,17 @@ type StageCommand struct {
 	// Regular expression; a line of stderr that matches is shown.
 	Progress string `protobuf:"bytes,8,opt,name=progress,proto3" json:"progress,omitempty"`
 	// Regular expressions; what they match in stderr is never shown.
-	Redact        []string `protobuf:"bytes,9,rep,name=redact,proto3" json:"redact,omitempty"`
+	Redact []string `protobuf:"bytes,9,rep,name=redact,proto3" json:"redact,omitempty"`
+	// Keep stderr, redacted and bounded, in a file on the host that outlives the
+	// transfer.
+	KeepLog       bool `protobuf:"varint,10,opt,name=keep_log,json=keepLog,proto3" json:"keep_log,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StageCommand) Reset() {
 	*x = StageCommand{}
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[20]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1441,7 @@ func (x *StageCommand) String() string {
 func (*StageCommand) ProtoMessage() {}
 
 func (x *StageCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[20]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1454,7 @@ func (x *StageCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageCommand.ProtoReflect.Descriptor instead.
 func (*StageCommand) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{20}
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StageCommand) GetArgv() [][]byte {
@@ -1432,6 +1520,13 @@ func (x *StageCommand) GetRedact() []string {
 	return nil
 }
 
+func (x *StageCommand) GetKeepLog() bool {
+	if x != nil {
+		return x.KeepLog
+	}
+	return false
+}
+
 // Success is when a command counts as having done its work; all of it must
 // hold.
 type Success struct {
@@ -1447,7 +1542,7 @@ type Success struct {
 
 func (x *Success) Reset() {
 	*x = Success{}
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[21]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1554,7 @@ func (x *Success) String() string {
 func (*Success) ProtoMessage() {}
 
 func (x *Success) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[21]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1567,7 @@ func (x *Success) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Success.ProtoReflect.Descriptor instead.
 func (*Success) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Success) GetExitCodes() []int32 {
@@ -1513,14 +1608,17 @@ type Destination struct {
 	// External: run in order after all is verified; {staging} as above.
 	Commit []*Command `protobuf:"bytes,5,rep,name=commit,proto3" json:"commit,omitempty"`
 	// External: the undo, deferred before the write command starts.
-	Abort         []*Command `protobuf:"bytes,6,rep,name=abort,proto3" json:"abort,omitempty"`
+	Abort []*Command `protobuf:"bytes,6,rep,name=abort,proto3" json:"abort,omitempty"`
+	// Staged, without publish: of all there are, these come last, in this order;
+	// one that is not there is left out.
+	Last          [][]byte `protobuf:"bytes,7,rep,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[22]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1630,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[22]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1643,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Destination) GetExternal() bool {
@@ -1590,6 +1688,13 @@ func (x *Destination) GetAbort() []*Command {
 	return nil
 }
 
+func (x *Destination) GetLast() [][]byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // Outcome is how the transfer went.
 type Outcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1600,7 +1705,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[23]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1717,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[23]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1730,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Outcome) GetTargets() []*TargetOutcome {
@@ -1649,7 +1754,7 @@ type TargetOutcome struct {
 
 func (x *TargetOutcome) Reset() {
 	*x = TargetOutcome{}
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[24]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1766,7 @@ func (x *TargetOutcome) String() string {
 func (*TargetOutcome) ProtoMessage() {}
 
 func (x *TargetOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_v1_mode_proto_msgTypes[24]
+	mi := &file_sdk_proto_v1_mode_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1779,7 @@ func (x *TargetOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetOutcome.ProtoReflect.Descriptor instead.
 func (*TargetOutcome) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_v1_mode_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TargetOutcome) GetEndpoint() *Endpoint {
@@ -1821,11 +1926,18 @@ const file_sdk_proto_v1_mode_proto_rawDesc = "" +
 	"\x06verify\x18\x06 \x03(\tR\x06verify\x12\x16\n" +
 	"\x06begins\x18\a \x01(\bR\x06begins\x12\x1a\n" +
 	"\bfinishes\x18\b \x01(\bR\bfinishes\x12\x14\n" +
-	"\x05notes\x18\t \x03(\tR\x05notes\"s\n" +
+	"\x05notes\x18\t \x03(\tR\x05notes\"\xa9\x01\n" +
 	"\x05Stage\x12\x18\n" +
 	"\abuiltin\x18\x01 \x01(\tR\abuiltin\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12<\n" +
-	"\acommand\x18\x03 \x01(\v2\".transferpy.plugin.v1.StageCommandR\acommand\"\xa2\x02\n" +
+	"\acommand\x18\x03 \x01(\v2\".transferpy.plugin.v1.StageCommandR\acommand\x124\n" +
+	"\x06unpack\x18\x04 \x01(\v2\x1c.transferpy.plugin.v1.UnpackR\x06unpack\"x\n" +
+	"\x06Unpack\x12\x14\n" +
+	"\x05strip\x18\x01 \x01(\bR\x05strip\x12#\n" +
+	"\routside_links\x18\x02 \x01(\bR\foutsideLinks\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\x12\x1d\n" +
+	"\n" +
+	"proof_line\x18\x04 \x01(\tR\tproofLine\"\xbd\x02\n" +
 	"\fStageCommand\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\fR\x04argv\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\fR\x03dir\x12\x10\n" +
@@ -1837,12 +1949,14 @@ const file_sdk_proto_v1_mode_proto_rawDesc = "" +
 	"\n" +
 	"stop_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\tstopAfter\x12\x1a\n" +
 	"\bprogress\x18\b \x01(\tR\bprogress\x12\x16\n" +
-	"\x06redact\x18\t \x03(\tR\x06redact\"u\n" +
+	"\x06redact\x18\t \x03(\tR\x06redact\x12\x19\n" +
+	"\bkeep_log\x18\n" +
+	" \x01(\bR\akeepLog\"u\n" +
 	"\aSuccess\x12\x1d\n" +
 	"\n" +
 	"exit_codes\x18\x01 \x03(\x05R\texitCodes\x12(\n" +
 	"\x10last_stderr_line\x18\x02 \x01(\tR\x0elastStderrLine\x12!\n" +
-	"\fempty_stderr\x18\x03 \x01(\bR\vemptyStderr\"\xe0\x01\n" +
+	"\fempty_stderr\x18\x03 \x01(\bR\vemptyStderr\"\xf4\x01\n" +
 	"\vDestination\x12\x1a\n" +
 	"\bexternal\x18\x01 \x01(\bR\bexternal\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\fR\x03dir\x12\x18\n" +
@@ -1850,7 +1964,8 @@ const file_sdk_proto_v1_mode_proto_rawDesc = "" +
 	"\n" +
 	"must_empty\x18\x04 \x01(\bR\tmustEmpty\x125\n" +
 	"\x06commit\x18\x05 \x03(\v2\x1d.transferpy.plugin.v1.CommandR\x06commit\x123\n" +
-	"\x05abort\x18\x06 \x03(\v2\x1d.transferpy.plugin.v1.CommandR\x05abort\"H\n" +
+	"\x05abort\x18\x06 \x03(\v2\x1d.transferpy.plugin.v1.CommandR\x05abort\x12\x12\n" +
+	"\x04last\x18\a \x03(\fR\x04last\"H\n" +
 	"\aOutcome\x12=\n" +
 	"\atargets\x18\x01 \x03(\v2#.transferpy.plugin.v1.TargetOutcomeR\atargets\"\xc8\x01\n" +
 	"\rTargetOutcome\x12:\n" +
@@ -1878,7 +1993,7 @@ func file_sdk_proto_v1_mode_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_v1_mode_proto_rawDescData
 }
 
-var file_sdk_proto_v1_mode_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_sdk_proto_v1_mode_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sdk_proto_v1_mode_proto_goTypes = []any{
 	(*QuestionsRequest)(nil),    // 0: transferpy.plugin.v1.QuestionsRequest
 	(*QuestionsResponse)(nil),   // 1: transferpy.plugin.v1.QuestionsResponse
@@ -1900,19 +2015,20 @@ var file_sdk_proto_v1_mode_proto_goTypes = []any{
 	(*Findings)(nil),            // 17: transferpy.plugin.v1.Findings
 	(*Plan)(nil),                // 18: transferpy.plugin.v1.Plan
 	(*Stage)(nil),               // 19: transferpy.plugin.v1.Stage
-	(*StageCommand)(nil),        // 20: transferpy.plugin.v1.StageCommand
-	(*Success)(nil),             // 21: transferpy.plugin.v1.Success
-	(*Destination)(nil),         // 22: transferpy.plugin.v1.Destination
-	(*Outcome)(nil),             // 23: transferpy.plugin.v1.Outcome
-	(*TargetOutcome)(nil),       // 24: transferpy.plugin.v1.TargetOutcome
-	nil,                         // 25: transferpy.plugin.v1.Transfer.OptionsEntry
-	nil,                         // 26: transferpy.plugin.v1.Answers.PathsEntry
-	nil,                         // 27: transferpy.plugin.v1.Answers.CommandsEntry
-	nil,                         // 28: transferpy.plugin.v1.Findings.FactsEntry
-	(*Command)(nil),             // 29: transferpy.plugin.v1.Command
-	(*durationpb.Duration)(nil), // 30: google.protobuf.Duration
-	(*Error)(nil),               // 31: transferpy.plugin.v1.Error
-	(*Result)(nil),              // 32: transferpy.plugin.v1.Result
+	(*Unpack)(nil),              // 20: transferpy.plugin.v1.Unpack
+	(*StageCommand)(nil),        // 21: transferpy.plugin.v1.StageCommand
+	(*Success)(nil),             // 22: transferpy.plugin.v1.Success
+	(*Destination)(nil),         // 23: transferpy.plugin.v1.Destination
+	(*Outcome)(nil),             // 24: transferpy.plugin.v1.Outcome
+	(*TargetOutcome)(nil),       // 25: transferpy.plugin.v1.TargetOutcome
+	nil,                         // 26: transferpy.plugin.v1.Transfer.OptionsEntry
+	nil,                         // 27: transferpy.plugin.v1.Answers.PathsEntry
+	nil,                         // 28: transferpy.plugin.v1.Answers.CommandsEntry
+	nil,                         // 29: transferpy.plugin.v1.Findings.FactsEntry
+	(*Command)(nil),             // 30: transferpy.plugin.v1.Command
+	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
+	(*Error)(nil),               // 32: transferpy.plugin.v1.Error
+	(*Result)(nil),              // 33: transferpy.plugin.v1.Result
 }
 var file_sdk_proto_v1_mode_proto_depIdxs = []int32{
 	10, // 0: transferpy.plugin.v1.QuestionsRequest.transfer:type_name -> transferpy.plugin.v1.Transfer
@@ -1925,47 +2041,48 @@ var file_sdk_proto_v1_mode_proto_depIdxs = []int32{
 	18, // 7: transferpy.plugin.v1.PlanResponse.plan:type_name -> transferpy.plugin.v1.Plan
 	10, // 8: transferpy.plugin.v1.BeginRequest.transfer:type_name -> transferpy.plugin.v1.Transfer
 	10, // 9: transferpy.plugin.v1.FinishRequest.transfer:type_name -> transferpy.plugin.v1.Transfer
-	23, // 10: transferpy.plugin.v1.FinishRequest.outcome:type_name -> transferpy.plugin.v1.Outcome
+	24, // 10: transferpy.plugin.v1.FinishRequest.outcome:type_name -> transferpy.plugin.v1.Outcome
 	11, // 11: transferpy.plugin.v1.Transfer.source:type_name -> transferpy.plugin.v1.Endpoint
 	11, // 12: transferpy.plugin.v1.Transfer.targets:type_name -> transferpy.plugin.v1.Endpoint
-	25, // 13: transferpy.plugin.v1.Transfer.options:type_name -> transferpy.plugin.v1.Transfer.OptionsEntry
+	26, // 13: transferpy.plugin.v1.Transfer.options:type_name -> transferpy.plugin.v1.Transfer.OptionsEntry
 	13, // 14: transferpy.plugin.v1.HostQuestions.paths:type_name -> transferpy.plugin.v1.PathQuestion
 	14, // 15: transferpy.plugin.v1.HostQuestions.commands:type_name -> transferpy.plugin.v1.CommandQuestion
-	29, // 16: transferpy.plugin.v1.CommandQuestion.command:type_name -> transferpy.plugin.v1.Command
-	26, // 17: transferpy.plugin.v1.Answers.paths:type_name -> transferpy.plugin.v1.Answers.PathsEntry
-	27, // 18: transferpy.plugin.v1.Answers.commands:type_name -> transferpy.plugin.v1.Answers.CommandsEntry
-	30, // 19: transferpy.plugin.v1.PathFacts.took:type_name -> google.protobuf.Duration
-	31, // 20: transferpy.plugin.v1.PathFacts.error:type_name -> transferpy.plugin.v1.Error
-	31, // 21: transferpy.plugin.v1.Findings.refusals:type_name -> transferpy.plugin.v1.Error
-	28, // 22: transferpy.plugin.v1.Findings.facts:type_name -> transferpy.plugin.v1.Findings.FactsEntry
+	30, // 16: transferpy.plugin.v1.CommandQuestion.command:type_name -> transferpy.plugin.v1.Command
+	27, // 17: transferpy.plugin.v1.Answers.paths:type_name -> transferpy.plugin.v1.Answers.PathsEntry
+	28, // 18: transferpy.plugin.v1.Answers.commands:type_name -> transferpy.plugin.v1.Answers.CommandsEntry
+	31, // 19: transferpy.plugin.v1.PathFacts.took:type_name -> google.protobuf.Duration
+	32, // 20: transferpy.plugin.v1.PathFacts.error:type_name -> transferpy.plugin.v1.Error
+	32, // 21: transferpy.plugin.v1.Findings.refusals:type_name -> transferpy.plugin.v1.Error
+	29, // 22: transferpy.plugin.v1.Findings.facts:type_name -> transferpy.plugin.v1.Findings.FactsEntry
 	19, // 23: transferpy.plugin.v1.Plan.read:type_name -> transferpy.plugin.v1.Stage
 	19, // 24: transferpy.plugin.v1.Plan.write:type_name -> transferpy.plugin.v1.Stage
-	22, // 25: transferpy.plugin.v1.Plan.targets:type_name -> transferpy.plugin.v1.Destination
-	20, // 26: transferpy.plugin.v1.Stage.command:type_name -> transferpy.plugin.v1.StageCommand
-	21, // 27: transferpy.plugin.v1.StageCommand.success:type_name -> transferpy.plugin.v1.Success
-	30, // 28: transferpy.plugin.v1.StageCommand.stop_after:type_name -> google.protobuf.Duration
-	29, // 29: transferpy.plugin.v1.Destination.commit:type_name -> transferpy.plugin.v1.Command
-	29, // 30: transferpy.plugin.v1.Destination.abort:type_name -> transferpy.plugin.v1.Command
-	24, // 31: transferpy.plugin.v1.Outcome.targets:type_name -> transferpy.plugin.v1.TargetOutcome
-	11, // 32: transferpy.plugin.v1.TargetOutcome.endpoint:type_name -> transferpy.plugin.v1.Endpoint
-	31, // 33: transferpy.plugin.v1.TargetOutcome.error:type_name -> transferpy.plugin.v1.Error
-	16, // 34: transferpy.plugin.v1.Answers.PathsEntry.value:type_name -> transferpy.plugin.v1.PathFacts
-	32, // 35: transferpy.plugin.v1.Answers.CommandsEntry.value:type_name -> transferpy.plugin.v1.Result
-	0,  // 36: transferpy.plugin.v1.ModeService.Questions:input_type -> transferpy.plugin.v1.QuestionsRequest
-	2,  // 37: transferpy.plugin.v1.ModeService.Inspect:input_type -> transferpy.plugin.v1.InspectRequest
-	4,  // 38: transferpy.plugin.v1.ModeService.Plan:input_type -> transferpy.plugin.v1.PlanRequest
-	6,  // 39: transferpy.plugin.v1.ModeService.Begin:input_type -> transferpy.plugin.v1.BeginRequest
-	8,  // 40: transferpy.plugin.v1.ModeService.Finish:input_type -> transferpy.plugin.v1.FinishRequest
-	1,  // 41: transferpy.plugin.v1.ModeService.Questions:output_type -> transferpy.plugin.v1.QuestionsResponse
-	3,  // 42: transferpy.plugin.v1.ModeService.Inspect:output_type -> transferpy.plugin.v1.InspectResponse
-	5,  // 43: transferpy.plugin.v1.ModeService.Plan:output_type -> transferpy.plugin.v1.PlanResponse
-	7,  // 44: transferpy.plugin.v1.ModeService.Begin:output_type -> transferpy.plugin.v1.BeginResponse
-	9,  // 45: transferpy.plugin.v1.ModeService.Finish:output_type -> transferpy.plugin.v1.FinishResponse
-	41, // [41:46] is the sub-list for method output_type
-	36, // [36:41] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	23, // 25: transferpy.plugin.v1.Plan.targets:type_name -> transferpy.plugin.v1.Destination
+	21, // 26: transferpy.plugin.v1.Stage.command:type_name -> transferpy.plugin.v1.StageCommand
+	20, // 27: transferpy.plugin.v1.Stage.unpack:type_name -> transferpy.plugin.v1.Unpack
+	22, // 28: transferpy.plugin.v1.StageCommand.success:type_name -> transferpy.plugin.v1.Success
+	31, // 29: transferpy.plugin.v1.StageCommand.stop_after:type_name -> google.protobuf.Duration
+	30, // 30: transferpy.plugin.v1.Destination.commit:type_name -> transferpy.plugin.v1.Command
+	30, // 31: transferpy.plugin.v1.Destination.abort:type_name -> transferpy.plugin.v1.Command
+	25, // 32: transferpy.plugin.v1.Outcome.targets:type_name -> transferpy.plugin.v1.TargetOutcome
+	11, // 33: transferpy.plugin.v1.TargetOutcome.endpoint:type_name -> transferpy.plugin.v1.Endpoint
+	32, // 34: transferpy.plugin.v1.TargetOutcome.error:type_name -> transferpy.plugin.v1.Error
+	16, // 35: transferpy.plugin.v1.Answers.PathsEntry.value:type_name -> transferpy.plugin.v1.PathFacts
+	33, // 36: transferpy.plugin.v1.Answers.CommandsEntry.value:type_name -> transferpy.plugin.v1.Result
+	0,  // 37: transferpy.plugin.v1.ModeService.Questions:input_type -> transferpy.plugin.v1.QuestionsRequest
+	2,  // 38: transferpy.plugin.v1.ModeService.Inspect:input_type -> transferpy.plugin.v1.InspectRequest
+	4,  // 39: transferpy.plugin.v1.ModeService.Plan:input_type -> transferpy.plugin.v1.PlanRequest
+	6,  // 40: transferpy.plugin.v1.ModeService.Begin:input_type -> transferpy.plugin.v1.BeginRequest
+	8,  // 41: transferpy.plugin.v1.ModeService.Finish:input_type -> transferpy.plugin.v1.FinishRequest
+	1,  // 42: transferpy.plugin.v1.ModeService.Questions:output_type -> transferpy.plugin.v1.QuestionsResponse
+	3,  // 43: transferpy.plugin.v1.ModeService.Inspect:output_type -> transferpy.plugin.v1.InspectResponse
+	5,  // 44: transferpy.plugin.v1.ModeService.Plan:output_type -> transferpy.plugin.v1.PlanResponse
+	7,  // 45: transferpy.plugin.v1.ModeService.Begin:output_type -> transferpy.plugin.v1.BeginResponse
+	9,  // 46: transferpy.plugin.v1.ModeService.Finish:output_type -> transferpy.plugin.v1.FinishResponse
+	42, // [42:47] is the sub-list for method output_type
+	37, // [37:42] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_v1_mode_proto_init() }
@@ -1980,7 +2097,7 @@ func file_sdk_proto_v1_mode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_v1_mode_proto_rawDesc), len(file_sdk_proto_v1_mode_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
