@@ -8,6 +8,7 @@ import (
 	"github.com/transferpy/transferpy/plugins/executors/local"
 	"github.com/transferpy/transferpy/plugins/executors/ssh"
 	"github.com/transferpy/transferpy/plugins/firewalls/none"
+	"github.com/transferpy/transferpy/plugins/modes/decompress"
 	"github.com/transferpy/transferpy/plugins/modes/file"
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin"
@@ -24,6 +25,7 @@ func bundled() []sdk.Plugin {
 		local.New(),
 		ssh.New(),
 		file.New(),
+		decompress.New(),
 		none.New(),
 	}
 }

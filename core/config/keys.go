@@ -28,7 +28,7 @@ var Keys = []Key{
 	{Name: "transfer_type", Flag: "type", Type: sdk.TypeString, Default: "file", Help: "the `MODE`: a mode plugin's name"},
 	{Name: "compress", Flag: "compress", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "compress what is sent"},
 	{Name: "encrypt", Flag: "encrypt", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "encrypt what is sent (without: still authenticated and signed)"},
-	{Name: "checksum", Flag: "checksum", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "read back what was written and compare digests; type file only"},
+	{Name: "checksum", Flag: "checksum", Type: sdk.TypeBool, Default: "yes", Negate: true, Help: "read back what was written and compare digests; by default for type file only"},
 	{Name: "parallel_checksum", Flag: "parallel-checksum", Type: sdk.TypeBool, Default: "no", Negate: true, Help: "compare digests of what was received; takes the place of the default --checksum"},
 	{Name: "stop_slave", Flag: "stop-slave", Type: sdk.TypeBool, Default: "no", Help: "stop replication while reading; type xtrabackup only"},
 	{Name: "verbose", Flag: "verbose", Type: sdk.TypeBool, Default: "no", Help: "say more on standard error"},

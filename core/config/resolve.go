@@ -202,23 +202,18 @@ func (v *values) request(attended bool) transfer.Request {
 // verification applies what follows from what, as transfer.py has it:
 // decompress implies compress, --parallel-checksum turns a --checksum that
 // nobody asked for on the command line off, --checksum wins over the parallel
-// one otherwise and is for mode file only, stop_slave for xtrabackup only.
+// one otherwise and is by default for mode file only, stop_slave for xtrabackup
+// only.
 func (v *values) verification(s *Settings) {
 	r := &s.Request
 	warn := func(format string, args ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...)) }
 	checksum, parallel := v.bool("checksum"), v.bool("parallel_checksum")
-	if v.byFlag("parallel_checksum") && parallel && !v.byFlag("checksum") {
-		checksum = false
+	if !v.byFlag("checksum") && (r.Mode != "file" || v.byFlag("parallel_checksum") && parallel) {
+		checksum = false // whether what another mode writes can be read back is the mode's to say
 	}
 	if checksum && parallel {
 		warn("%s has no effect beside a checksum that reads back (%s)", v.get("parallel_checksum").where, v.get("checksum").where)
 		parallel = false
-	}
-	if checksum && r.Mode != "file" {
-		if v.byFlag("checksum") {
-			warn("--checksum has no effect for type %s", r.Mode)
-		}
-		checksum = false
 	}
 	switch {
 	case checksum:

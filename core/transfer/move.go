@@ -112,7 +112,7 @@ func (r *run) expire() {
 
 // progress tells how far every member is, as far as is known.
 func (r *run) progress() {
-	expected := progress.Expected{Bytes: r.plan.Bytes, AtLeast: r.found.AtLeast && r.plan.Bytes >= 0, ReadBack: r.verify == control.VerifyReadBack}
+	expected := progress.Expected{Bytes: r.plan.Bytes, AtLeast: r.atLeast(), ReadBack: r.verify == control.VerifyReadBack}
 	if r.tracker == nil {
 		r.tracker = progress.New(expected)
 	}

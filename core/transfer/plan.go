@@ -24,6 +24,9 @@ func (r *run) makePlan(ctx context.Context) error {
 	if err := r.refuse(append(r.loops(), r.reserved()...)); err != nil {
 		return err
 	}
+	if r.resumed && plan.Read.Builtin != sdk.BuiltinTree {
+		r.warn(r.req.Source.Host, "a stream cannot be gone on with: it is read and sent anew from its beginning")
+	}
 	view := r.view()
 	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, AtLeast: view.AtLeast, Message: "the plan stands"})
 	return nil
@@ -127,7 +130,7 @@ func cleanPath(p sdk.Raw) sdk.Raw { return sdk.Raw(path.Clean(string(p))) }
 
 // view is the plan for people.
 func (r *run) view() *PlanView {
-	v := &PlanView{Bytes: r.plan.Bytes, Entries: r.found.Entries, AtLeast: r.found.AtLeast && r.plan.Bytes >= 0}
+	v := &PlanView{Bytes: r.plan.Bytes, Entries: r.found.Entries, AtLeast: r.atLeast()}
 	lines := map[string][]string{}
 	add := func(host, format string, args ...any) {
 		lines[host] = append(lines[host], fmt.Sprintf(format, args...))
@@ -152,6 +155,12 @@ func (r *run) view() *PlanView {
 		v.Hosts = append(v.Hosts, HostPlan{Host: h, Lines: lines[h]})
 	}
 	return v
+}
+
+// atLeast reports whether the plan's bytes are a lower bound: as Inspect found
+// them, unless what is moved is something else than what comes of it.
+func (r *run) atLeast() bool {
+	return r.found.AtLeast && r.plan.Bytes >= 0 && r.plan.Bytes == r.found.Bytes
 }
 
 func (r *run) viewTarget(add func(format string, args ...any), i int) {

@@ -122,6 +122,10 @@ func sizes(f sdk.Findings) string {
 	switch {
 	case f.Bytes < 0:
 		return "the size is unknown"
+	case f.AtLeast && f.Entries < 0:
+		return fmt.Sprintf("at least %d bytes", f.Bytes)
+	case f.Entries < 0:
+		return fmt.Sprintf("%d bytes", f.Bytes)
 	case f.AtLeast:
 		return fmt.Sprintf("at least %d bytes in %d entries", f.Bytes, f.Entries)
 	}

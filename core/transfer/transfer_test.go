@@ -70,7 +70,7 @@ func TestFailures(t *testing.T) {
 		{name: "plan for one target", prepare: func(tr *trial) { tr.mode.change = func(p *sdk.Plan) { p.Targets = p.Targets[:1] } },
 			exit: 255, exits: []int{255, 255}, verbs: "probe", kind: sdk.KindUnsupported},
 		{name: "a built-in of a later version", prepare: func(tr *trial) {
-			tr.mode.change = func(p *sdk.Plan) { p.Read.Builtin, p.Write.Builtin = sdk.BuiltinFile, sdk.BuiltinUnpackTar }
+			tr.mode.change = func(p *sdk.Plan) { p.Read.Builtin, p.Write.Builtin = "of-tomorrow", sdk.BuiltinUnpackTar }
 		}, exit: 255, exits: []int{255, 255}, verbs: "probe", kind: sdk.KindUnsupported},
 		{name: "tree to a stream", prepare: func(tr *trial) { tr.mode.change = func(p *sdk.Plan) { p.Write.Builtin = sdk.BuiltinFile } },
 			exit: 255, exits: []int{255, 255}, verbs: "probe", kind: sdk.KindUnsupported},
