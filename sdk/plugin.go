@@ -39,6 +39,11 @@ type Description struct {
 	Fields      []Field        // what may stand in its section of the configuration
 	Environment []string       // names of the only variables that reach the plugin's process
 	Executor    ExecutorTraits // for executors only
+
+	// Tools are the programs that the plugin runs on hosts, for `transferpy
+	// doctor` to look for: names as in PATH; "a|b" means one of them. What is
+	// needed in rare cases only, or by some configurations, is left out.
+	Tools []string
 }
 
 // FieldType is the type of a configuration field.

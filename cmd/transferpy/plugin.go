@@ -96,6 +96,9 @@ func (a *app) pluginInfo(ctx context.Context, _ *config.Settings, plugins *plugi
 func describe(w io.Writer, f pluginhost.Found) {
 	d := f.Description
 	fmt.Fprintf(w, "%s %s %s (sdk %s), %s\n  %s\n", f.Kind, f.Name, printable(d.Version), printable(d.SDKVersion), printable(f.Path), printable(d.Summary))
+	if len(d.Tools) > 0 {
+		fmt.Fprintf(w, "  tools on hosts: %s\n", printable(strings.Join(d.Tools, ", ")))
+	}
 	if len(d.Environment) > 0 {
 		fmt.Fprintf(w, "  environment: %s\n", printable(strings.Join(d.Environment, ", ")))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,21 +70,15 @@ func newRoot(a *app) *cobra.Command {
 		}
 		return a.transfer(cmd.Context(), flags, args)
 	}
-	root.AddCommand(newList(a), newShow(a), newStatus(a), newAttach(a), newCancel(a), newResume(a), newCleanup(a), newVerify(a), newExec(a), newPlugin(a), newVersion(a))
+	root.AddCommand(newList(a), newShow(a), newStatus(a), newAttach(a), newCancel(a), newResume(a), newCleanup(a), newVerify(a), newExec(a), newDoctor(a), newPlugin(a), newVersion(a))
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}
 	return root
 }
 
-// notBuilt are commands of later versions.
-var notBuilt = []string{"doctor"}
-
 // unknownCommand is for a first operand that is no HOST:PATH.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	if slices.Contains(notBuilt, word) {
-		return usageError("transferpy "+word+" is not built yet", "transferpy --help lists what is")
-	}
 	var names []string
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {

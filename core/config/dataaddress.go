@@ -56,3 +56,9 @@ func dataAddresses(by map[string]string, ends []transfer.Endpoint) map[string]st
 	}
 	return mine
 }
+
+// DataAddress is the configured address at which an end is dialled first;
+// empty: none.
+func (s *Settings) DataAddress(end transfer.Endpoint) string {
+	return dataAddresses(s.addresses, []transfer.Endpoint{end})[end.Host]
+}

@@ -66,6 +66,7 @@ func (*executor) Describe() sdk.Description {
 		Name:    "ssh",
 		Version: sdk.Version,
 		Summary: "runs commands over SSH, configured as ssh itself is",
+		Tools:   []string{"sh", "timeout", "kill"},
 		Fields: []sdk.Field{
 			{Name: "sudo", Type: sdk.TypeBool, Default: "no", Help: "run every command through sudo -n"},
 			{Name: "config", Type: sdk.TypeString, Help: "an ssh_config file to use instead of the user's and the system's (ssh -F)"},

@@ -24,6 +24,7 @@ func (mode) Describe() sdk.Description {
 		Name:    "file",
 		Version: sdk.Version,
 		Summary: "copies a file or a directory tree into an existing directory",
+		Tools:   []string{"sh", "stat", "grep"},
 	}
 }
 

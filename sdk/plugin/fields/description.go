@@ -12,12 +12,14 @@ import (
 const (
 	maxFields      = 256
 	maxEnvironment = 64
+	maxTools       = 64
 	maxText        = 1 << 10
 )
 
 var (
 	pluginName   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	fieldName    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	toolNames    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}(\|[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}){0,7}$`)
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 )
 
@@ -37,12 +39,19 @@ func Validate(d sdk.Description) error {
 		return fmt.Errorf("Describe: more than %d fields", maxFields)
 	case len(d.Environment) > maxEnvironment:
 		return fmt.Errorf("Describe: more than %d environment variables", maxEnvironment)
+	case len(d.Tools) > maxTools:
+		return fmt.Errorf("Describe: more than %d tools", maxTools)
 	case len(d.Summary) > maxText || len(d.Version) > maxText:
 		return fmt.Errorf("Describe: summary or version is longer than %d bytes", maxText)
 	}
 	for _, name := range d.Environment {
 		if !variableName.MatchString(name) {
 			return fmt.Errorf("Describe: %q is no name of an environment variable", name)
+		}
+	}
+	for _, tool := range d.Tools {
+		if !toolNames.MatchString(tool) {
+			return fmt.Errorf("Describe: %q is no tool, as NAME or NAME|NAME", tool)
 		}
 	}
 	seen := map[string]bool{}

@@ -9,13 +9,13 @@ import (
 func descriptionToPB(d sdk.Description) *pb.Description {
 	return &pb.Description{Kind: string(d.Kind), Name: d.Name, Version: d.Version, SdkVersion: d.SDKVersion,
 		Summary: text(d.Summary), Fields: each(d.Fields, fieldToPB), Environment: d.Environment,
-		Executor: traitsToPB(d.Executor)}
+		Executor: traitsToPB(d.Executor), Tools: d.Tools}
 }
 
 func descriptionFromPB(d *pb.Description) sdk.Description {
 	return sdk.Description{Kind: sdk.Kind(d.GetKind()), Name: d.GetName(), Version: d.GetVersion(),
 		SDKVersion: d.GetSdkVersion(), Summary: d.GetSummary(), Fields: each(d.GetFields(), fieldFromPB),
-		Environment: stringsOf(d.GetEnvironment()), Executor: traitsFromPB(d.GetExecutor())}
+		Environment: stringsOf(d.GetEnvironment()), Executor: traitsFromPB(d.GetExecutor()), Tools: stringsOf(d.GetTools())}
 }
 
 func fieldToPB(f sdk.Field) *pb.Field {

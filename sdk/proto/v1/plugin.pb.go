@@ -122,7 +122,10 @@ type Description struct {
 	// Configure.
 	Environment []string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
 	// For executors only.
-	Executor      *ExecutorTraits `protobuf:"bytes,8,opt,name=executor,proto3" json:"executor,omitempty"`
+	Executor *ExecutorTraits `protobuf:"bytes,8,opt,name=executor,proto3" json:"executor,omitempty"`
+	// Programs that the plugin runs on hosts, for `transferpy doctor` to look
+	// for: names as in PATH; "a|b" means one of them.
+	Tools         []string `protobuf:"bytes,9,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +212,13 @@ func (x *Description) GetEnvironment() []string {
 func (x *Description) GetExecutor() *ExecutorTraits {
 	if x != nil {
 		return x.Executor
+	}
+	return nil
+}
+
+func (x *Description) GetTools() []string {
+	if x != nil {
+		return x.Tools
 	}
 	return nil
 }
@@ -677,7 +687,7 @@ const file_sdk_proto_v1_plugin_proto_rawDesc = "" +
 	"\x19sdk/proto/v1/plugin.proto\x12\x14transferpy.plugin.v1\x1a\x1egoogle/protobuf/duration.proto\"\x11\n" +
 	"\x0fDescribeRequest\"W\n" +
 	"\x10DescribeResponse\x12C\n" +
-	"\vdescription\x18\x01 \x01(\v2!.transferpy.plugin.v1.DescriptionR\vdescription\"\xa3\x02\n" +
+	"\vdescription\x18\x01 \x01(\v2!.transferpy.plugin.v1.DescriptionR\vdescription\"\xb9\x02\n" +
 	"\vDescription\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -687,7 +697,8 @@ const file_sdk_proto_v1_plugin_proto_rawDesc = "" +
 	"\asummary\x18\x05 \x01(\tR\asummary\x123\n" +
 	"\x06fields\x18\x06 \x03(\v2\x1b.transferpy.plugin.v1.FieldR\x06fields\x12 \n" +
 	"\venvironment\x18\a \x03(\tR\venvironment\x12@\n" +
-	"\bexecutor\x18\b \x01(\v2$.transferpy.plugin.v1.ExecutorTraitsR\bexecutor\"\xa5\x01\n" +
+	"\bexecutor\x18\b \x01(\v2$.transferpy.plugin.v1.ExecutorTraitsR\bexecutor\x12\x14\n" +
+	"\x05tools\x18\t \x03(\tR\x05tools\"\xa5\x01\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
