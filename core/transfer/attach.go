@@ -303,6 +303,7 @@ func (r *run) noteFlow() {
 // concludeLeft makes the report of a run that others go on with.
 func (r *run) concludeLeft(err error) *Report {
 	r.endAsking()
+	r.passedOn = true
 	rep := r.report
 	rep.ExitCode, rep.Seconds = ExitControlLost, time.Since(rep.Began).Seconds()
 	if r.fleet != nil {

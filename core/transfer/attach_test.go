@@ -13,6 +13,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/record"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -291,8 +292,14 @@ func testDetach(t *testing.T, when control.Verb) {
 	if state := tr.state(t, r.Transfer); state.Detached == nil || state.Ended || state.Outcome != nil {
 		t.Errorf("the journal: %+v", state)
 	}
+	if list := tr.listed(t); len(list) != 0 {
+		t.Errorf("it has not ended, and is listed: %+v", list)
+	}
 	tr.deps.Detach, tr.site.hook = nil, nil
 	if r := tr.attach(t, r.Transfer); r.ExitCode != 0 {
 		t.Errorf("attached: exit %d: %v", r.ExitCode, r.Err)
+	}
+	if list := tr.listed(t); len(list) != 1 || list[0].EndedBy != record.ByAttach || list[0].ExitCode != 0 {
+		t.Errorf("listed: %+v", list)
 	}
 }

@@ -10,10 +10,11 @@ import (
 )
 
 // enlist leaves the attempt's line in the list of all transfers, however it
-// ended; a dry run is no transfer. What was copied is there by now, so a list
-// that cannot be written is a warning.
+// ended; a dry run is no transfer, and one that others go on with has not ended.
+// What was copied is there by now, so a list that cannot be written is a
+// warning.
 func (r *run) enlist() {
-	if r.dry() || r.deps.StateDir == "" || r.req.Source.Host == "" { // nothing was asked for that could be carried out
+	if r.dry() || r.passedOn || r.deps.StateDir == "" || r.req.Source.Host == "" { // nothing was asked for that could be carried out
 		return
 	}
 	l := lineOf(r.report, &r.req)

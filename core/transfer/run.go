@@ -53,6 +53,7 @@ type run struct {
 	from     string         // the phase from which it goes on
 
 	superseded bool                    // agents obey another process by now
+	passedOn   bool                    // it ended without its transfer: others go on with it
 	leave      context.CancelCauseFunc // ends the phases
 	leaveMu    sync.Mutex
 	mayLeave   bool // the copy can go on without this process; under leaveMu
