@@ -24,6 +24,9 @@ const (
 	grace = 15 * time.Second
 )
 
+// wrapper has the host cut what the program could not carry.
+var wrapper = shell.Wrapper{MaxOutput: maxOutput}
+
 type executor struct {
 	command []string // the template
 	query   []string // that of the program that finds hosts; empty: there is none
@@ -90,19 +93,17 @@ func (e *executor) one(ctx context.Context, host string, cmd sdk.Command) sdk.Re
 		cmd.Timeout = time.Minute
 	}
 	nonce := shell.NewNonce()
-	script, err := shell.Wrap(cmd, nonce)
+	script, err := wrapper.Line(cmd, nonce)
 	if err != nil {
 		return sdk.Result{Err: sdk.AsError(err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmd.Timeout+grace)
 	defer cancel()
 	reply, runErr := program(ctx, e.command, "{host}", host, "{script}", script)
-	r, err := shell.Parse(reply.stdout.Bytes(), nonce)
+	r, err := wrapper.Parse(reply.stdout.Bytes(), nonce)
 	if err != nil {
 		return sdk.Result{Err: e.explain(ctx, host, reply, runErr, sdk.AsError(err))}
 	}
-	r.Stdout, r.Truncated = limit(r.Stdout, r.Truncated)
-	r.Stderr, r.Truncated = limit(r.Stderr, r.Truncated)
 	if r.Err != nil {
 		r.Err.Host = host
 	}
@@ -153,14 +154,6 @@ func checkHost(host string) *sdk.Error {
 		return &sdk.Error{Kind: sdk.KindConfig, Host: host, Message: "this is no name of a host"}
 	}
 	return nil
-}
-
-// limit cuts output at maxOutput.
-func limit(b []byte, cut bool) ([]byte, bool) {
-	if len(b) <= maxOutput {
-		return b, cut
-	}
-	return b[:maxOutput], true
 }
 
 // bounded is a buffer that keeps the first maxReply bytes.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -15,9 +16,13 @@ const noiseShown = 2048
 // killedStatus is what a shell calls the end by SIGKILL.
 const killedStatus = 128 + 9
 
+// Parse is Wrapper.Parse of the zero Wrapper.
+func Parse(output []byte, nonce string) (sdk.Result, error) { return Wrapper{}.Parse(output, nonce) }
+
 // Parse finds the answer of the call with this nonce in a backend's output,
 // whatever stands before and behind it (login banners, warnings of ssh), and
-// returns what the command did. Result.Host is left empty.
+// returns what the command did. Result.Host is left empty. w is what the
+// command was wrapped by.
 //
 // A command that was killed at its time limit has Result.Err of KindTimeout
 // and what it had written by then. The error, always an *sdk.Error with the
@@ -26,7 +31,7 @@ const killedStatus = 128 + 9
 // refused.
 //
 // Parse is linear in the length of output and allocates no more than it.
-func Parse(output []byte, nonce string) (sdk.Result, error) {
+func (w Wrapper) Parse(output []byte, nonce string) (sdk.Result, error) {
 	if !validNonce(nonce) {
 		return sdk.Result{}, &sdk.Error{Kind: sdk.KindInternal, Message: "Parse was given no nonce of NewNonce"}
 	}
@@ -39,27 +44,41 @@ func Parse(output []byte, nonce string) (sdk.Result, error) {
 		}
 		found = true
 		rest = rest[i+len(mark):]
-		if stdout, stderr, ok := splitAnswer(rest); ok {
-			return interpret(stdout, stderr)
+		if a, ok := splitAnswer(rest); ok {
+			return w.interpret(a)
 		}
 	}
 	return sdk.Result{}, noAnswer(output, found)
 }
 
-// splitAnswer decodes BASE64:BASE64. at the start of b.
-func splitAnswer(b []byte) (stdout, stderr []byte, ok bool) {
+// answer is what one line of the wrapper holds.
+type answer struct {
+	stdout, stderr []byte
+	codes          string
+}
+
+// maxCodes bounds the two numbers with their comma.
+const maxCodes = 16
+
+// splitAnswer decodes BASE64:BASE64:CODES. at the start of b.
+func splitAnswer(b []byte) (a answer, ok bool) {
 	first := base64Len(b)
 	if first == len(b) || b[first] != ':' {
-		return nil, nil, false
+		return a, false
 	}
-	second := base64Len(b[first+1:])
-	end := first + 1 + second
-	if end == len(b) || b[end] != '.' {
-		return nil, nil, false
+	rest := b[first+1:]
+	second := base64Len(rest)
+	if second == len(rest) || rest[second] != ':' {
+		return a, false
+	}
+	codes := rest[second+1:]
+	end := bytes.IndexByte(codes[:min(len(codes), maxCodes)], '.')
+	if end < 0 {
+		return a, false
 	}
 	stdout, err1 := base64.StdEncoding.DecodeString(string(b[:first]))
-	stderr, err2 := base64.StdEncoding.DecodeString(string(b[first+1 : end]))
-	return stdout, stderr, err1 == nil && err2 == nil
+	stderr, err2 := base64.StdEncoding.DecodeString(string(rest[:second]))
+	return answer{stdout, stderr, string(codes[:end])}, err1 == nil && err2 == nil
 }
 
 // base64Len returns how many characters of base64 b starts with.
@@ -74,29 +93,32 @@ func base64Len(b []byte) int {
 	return len(b)
 }
 
-// interpret takes the exit code and the status of timeout off stderr's end.
-func interpret(stdout, stderr []byte) (sdk.Result, error) {
-	stderr, status, ok := cutNumber(stderr)
-	if !ok {
+// interpret makes a result of a whole answer.
+func (w Wrapper) interpret(a answer) (sdk.Result, error) {
+	codeText, statusText, _ := strings.Cut(a.codes, ",")
+	status, err := strconv.ParseUint(statusText, 10, 8)
+	if err != nil {
 		return sdk.Result{}, malformed()
 	}
-	r := sdk.Result{Stdout: stdout, Stderr: stderr}
+	r := sdk.Result{ExitCode: int(status)}
+	r.Stdout, r.Truncated = w.limit(a.stdout, false)
+	r.Stderr, r.Truncated = w.limit(a.stderr, r.Truncated)
 	switch {
 	case status == 0:
-		if r.Stderr, r.ExitCode, ok = cutNumber(stderr); !ok {
+		code, err := strconv.ParseUint(codeText, 10, 8)
+		if err != nil {
 			return sdk.Result{}, malformed()
 		}
+		r.ExitCode = int(code)
 	case status == killedStatus:
-		r.ExitCode = status
 		r.Err = &sdk.Error{
 			Kind:    sdk.KindTimeout,
 			Message: "the command was killed with its process group at its time limit",
-			Stderr:  string(tail(stderr, noiseShown)),
+			Stderr:  string(tail(r.Stderr, noiseShown)),
 		}
 	case status > 128:
 		// The command sent a signal to its own process group, and the shell
 		// that would have told its exit code is in it.
-		r.ExitCode = status
 	default:
 		return sdk.Result{}, &sdk.Error{
 			Kind:    sdk.KindMissingTool,
@@ -107,14 +129,13 @@ func interpret(stdout, stderr []byte) (sdk.Result, error) {
 	return r, nil
 }
 
-// cutNumber takes "\nN" with N in 0..255 off b's end.
-func cutNumber(b []byte) ([]byte, int, bool) {
-	i := bytes.LastIndexByte(b, '\n')
-	if i < 0 {
-		return nil, 0, false
+// limit takes the byte off that says that there was more, and what a host
+// should not have sent.
+func (w Wrapper) limit(b []byte, cut bool) ([]byte, bool) {
+	if w.MaxOutput > 0 && len(b) > w.MaxOutput {
+		return b[:w.MaxOutput], true
 	}
-	n, err := strconv.ParseUint(string(b[i+1:]), 10, 8)
-	return b[:i], int(n), err == nil
+	return b, cut
 }
 
 func malformed() *sdk.Error {

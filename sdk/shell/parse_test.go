@@ -14,14 +14,14 @@ import (
 
 const testNonce = "00112233445566778899aabbccddeeff"
 
-// answer is the line that the wrapper prints.
-func answer(stdout, stderr string, code int) string {
+// line is what the wrapper prints.
+func line(stdout, stderr string, code int) string {
 	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("%s %s:%s.\n", testNonce, b64([]byte(stdout)), b64(fmt.Appendf(nil, "%s\n%d\n0", stderr, code)))
+	return fmt.Sprintf("%s %s:%s:%d,0.\n", testNonce, b64([]byte(stdout)), b64([]byte(stderr)), code)
 }
 
 func TestParseFindsTheAnswer(t *testing.T) {
-	line := answer("out\n", "err\n", 3)
+	line := line("out\n", "err\n", 3)
 	for name, output := range map[string]string{
 		"alone":          line,
 		"no line end":    strings.TrimSpace(line),
@@ -39,7 +39,7 @@ func TestParseFindsTheAnswer(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	whole := strings.TrimSpace(answer("out\n", "err\n", 3))
+	whole := strings.TrimSpace(line("out\n", "err\n", 3))
 	for i := range len(whole) {
 		if _, err := Parse([]byte(whole[:i]), testNonce); !errors.Is(err, sdk.ErrUnreachable) {
 			t.Fatalf("cut at %d: %v, want KindUnreachable", i, err)
@@ -53,10 +53,12 @@ func TestParseRefuses(t *testing.T) {
 		"empty":       {"", sdk.ErrUnreachable},
 		"other nonce": {strings.Replace(whole, "00", "01", 1), sdk.ErrUnreachable},
 		"trimmed":     {`VALUE_TRIMMED`, sdk.ErrUnreachable},
-		"bad base64":  {testNonce + " A:AAAA.", sdk.ErrUnreachable},
-		"no code":     {testNonce + " :" + b64([]byte("x")) + ".", sdk.ErrInternal},
-		"code 256":    {testNonce + " :" + b64([]byte("\n256\n0")) + ".", sdk.ErrInternal},
-		"no timeout":  {testNonce + " :" + b64([]byte("\n127")) + ".", sdk.ErrMissingTool},
+		"bad base64":  {testNonce + " A:AAAA:0,0.", sdk.ErrUnreachable},
+		"no codes":    {testNonce + " ::.", sdk.ErrInternal},
+		"no code":     {testNonce + " :" + b64([]byte("x")) + ":,0.", sdk.ErrInternal},
+		"code 256":    {testNonce + " ::256,0.", sdk.ErrInternal},
+		"long codes":  {testNonce + " ::" + strings.Repeat("0", 20) + ",0.", sdk.ErrUnreachable},
+		"no timeout":  {testNonce + " ::,127.", sdk.ErrMissingTool},
 		"sudo":        {"motd\nsudo: a password is required\n", sdk.ErrPermission},
 	} {
 		_, err := Parse([]byte(tt.output), testNonce)
@@ -74,7 +76,7 @@ func TestParseRefuses(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("motd\n"), []byte("out"), []byte("err\n1"), byte(37))
 	f.Add([]byte(testNonce+" AAAA:"), []byte{0}, []byte{}, byte(0))
-	f.Add([]byte(testNonce+" :CjAKMA==."), []byte{}, []byte("\n"), byte(255))
+	f.Add([]byte(testNonce+" ::0,0."), []byte{}, []byte("\n"), byte(255))
 	f.Fuzz(func(t *testing.T, noise, stdout, stderr []byte, code byte) {
 		if r, err := Parse(noise, testNonce); err == nil {
 			if len(r.Stdout)+len(r.Stderr) > len(noise) {
@@ -86,7 +88,7 @@ func FuzzParse(f *testing.F) {
 		if bytes.Contains(noise, []byte(testNonce)) {
 			return
 		}
-		out := append(bytes.Clone(noise), answer(string(stdout), string(stderr), int(code))...)
+		out := append(bytes.Clone(noise), line(string(stdout), string(stderr), int(code))...)
 		r, err := Parse(append(out, noise...), testNonce)
 		if err != nil || r.ExitCode != int(code) || !bytes.Equal(r.Stdout, stdout) || !bytes.Equal(r.Stderr, stderr) {
 			t.Fatalf("got %+v, %v", r, err)

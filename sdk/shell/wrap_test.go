@@ -2,6 +2,8 @@ package shell
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +21,14 @@ import (
 // merged output.
 func runText(t *testing.T, login, shDir, text string) []byte {
 	t.Helper()
+	return runFed(t, login, shDir, text, nil)
+}
+
+// runFed is runText with something on stdin.
+func runFed(t *testing.T, login, shDir, text string, input []byte) []byte {
+	t.Helper()
 	cmd := exec.Command(login, "-c", text)
+	cmd.Stdin = bytes.NewReader(input)
 	if shDir != "" {
 		cmd.Env = append(os.Environ(), "PATH="+shDir+":"+os.Getenv("PATH"))
 	}
@@ -32,13 +41,41 @@ func runText(t *testing.T, login, shDir, text string) []byte {
 
 func wrapAndRun(t *testing.T, login, shDir string, cmd sdk.Command) sdk.Result {
 	t.Helper()
-	nonce := NewNonce()
-	text, err := Wrap(cmd, nonce)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := runText(t, login, shDir, text)
-	r, err := Parse(out, nonce)
+	return forms["a line"](t, Wrapper{}, login, shDir, cmd)
+}
+
+// forms are the ways in which a backend can be given a command.
+var forms = map[string]func(t *testing.T, w Wrapper, login, shDir string, cmd sdk.Command) sdk.Result{
+	"a line": func(t *testing.T, w Wrapper, login, shDir string, cmd sdk.Command) sdk.Result {
+		nonce := NewNonce()
+		text, err := w.Line(cmd, nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed(t, w, runText(t, login, shDir, text), nonce)
+	},
+	"fed": func(t *testing.T, w Wrapper, login, shDir string, cmd sdk.Command) sdk.Result {
+		nonce := NewNonce()
+		text, input, err := w.Feed(cmd, nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed(t, w, runFed(t, login, shDir, text, input), nonce)
+	},
+	"fed text": func(t *testing.T, w Wrapper, login, shDir string, cmd sdk.Command) sdk.Result {
+		nonce := NewNonce()
+		text, input, err := w.Feed(cmd, nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded := []byte(base64.StdEncoding.EncodeToString(input))
+		return parsed(t, w, runFed(t, login, shDir, "base64 -d|"+text, encoded), nonce)
+	},
+}
+
+func parsed(t *testing.T, w Wrapper, out []byte, nonce string) sdk.Result {
+	t.Helper()
+	r, err := w.Parse(out, nonce)
 	if err != nil {
 		t.Fatalf("Parse: %v\noutput: %q", err, out)
 	}
@@ -64,7 +101,7 @@ func eachShell(t *testing.T, f func(t *testing.T, login, shDir string)) {
 		}
 		t.Run(login, func(t *testing.T) { f(t, path, "") })
 	}
-	for _, name := range []string{"dash", "bash"} {
+	for _, name := range []string{"dash", "bash", "busybox"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Logf("%s is not installed: not tried as sh", name)
@@ -74,7 +111,7 @@ func eachShell(t *testing.T, f func(t *testing.T, login, shDir string)) {
 		if err := os.Symlink(path, filepath.Join(dir, "sh")); err != nil {
 			t.Fatal(err)
 		}
-		t.Run("sh is "+name, func(t *testing.T) { f(t, path, dir) })
+		t.Run("sh is "+name, func(t *testing.T) { f(t, filepath.Join(dir, "sh"), dir) })
 	}
 }
 
@@ -105,18 +142,81 @@ func TestWrapIsExact(t *testing.T) {
 		{"keyword", raws("env", "if=then", "sh", "-c", `printf %s "$0"`, "!"), nil, 0, "!", ""},
 		{"hostile arguments", raws("printf", "%s|", "", "a'b", "$(id)`id`", "\n", "-x", "!!", "\\", "%h", "{a: b}", "\xff\xfe", "\x01\x7f\x81\x88"), nil, 0,
 			"|a'b|$(id)`id`|\n|-x|!!|\\|%h|{a: b}|\xff\xfe|\x01\x7f\x81\x88|", ""},
+		{"an answer in the output", raws("sh", "-c", `printf '%s ::0,0.\n' "$1" "$1" >&2; printf '%s ::0,0.\n' "$1"; exit 4`, "x", testNonce), nil, 4,
+			testNonce + " ::0,0.\n", testNonce + " ::0,0.\n" + testNonce + " ::0,0.\n"},
 		{"markers in the output", raws("printf", "%s", "_____FORMATTED_OUTPUT_____\n{\"db1\": 0}:AAAA.\n"), nil, 0, "_____FORMATTED_OUTPUT_____\n{\"db1\": 0}:AAAA.\n", ""},
 	}
 	eachShell(t, func(t *testing.T, login, shDir string) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				r := wrapAndRun(t, login, shDir, sdk.Command{Argv: tt.argv, Stdin: tt.stdin, Timeout: 10 * time.Second})
-				if r.Err != nil || r.ExitCode != tt.code || string(r.Stdout) != tt.stdout || string(r.Stderr) != tt.stderr {
-					t.Errorf("got code %d, stdout %q, stderr %q, err %v; want %d, %q, %q", r.ExitCode, r.Stdout, r.Stderr, r.Err, tt.code, tt.stdout, tt.stderr)
+				for form, run := range forms {
+					if shDir == "" && form != "a line" && tt.name != "hostile arguments" {
+						continue // what a login shell sees of the others is the same line
+					}
+					r := run(t, Wrapper{}, login, shDir, sdk.Command{Argv: tt.argv, Stdin: tt.stdin, Timeout: 10 * time.Second})
+					if r.Err != nil || r.ExitCode != tt.code || string(r.Stdout) != tt.stdout || string(r.Stderr) != tt.stderr || r.Truncated {
+						t.Errorf("%s: got code %d, stdout %q, stderr %q, truncated %v, err %v; want %d, %q, %q", form, r.ExitCode, r.Stdout, r.Stderr, r.Truncated, r.Err, tt.code, tt.stdout, tt.stderr)
+					}
 				}
 			})
 		}
 	})
+}
+
+// TestWrapperCutsOutput holds that no more than the limit comes back, that it
+// is the beginning, and that a command is not stopped by it.
+func TestWrapperCutsOutput(t *testing.T) {
+	const limit = 1000
+	w := Wrapper{MaxOutput: limit}
+	eachShell(t, func(t *testing.T, login, shDir string) {
+		if shDir == "" {
+			return // only the sh that reads the script matters
+		}
+		for _, form := range []string{"a line", "fed"} {
+			run := forms[form]
+			for _, tt := range []struct {
+				out, err int
+				cut      bool
+			}{{limit, limit, false}, {limit + 1, 3, true}, {3, limit + 1, true}, {300_000, 300_000, true}} {
+				r := run(t, w, login, shDir, sdk.Command{Argv: raws("sh", "-c",
+					`head -c "$1" /dev/zero|tr '\0' o; head -c "$2" /dev/zero|tr '\0' e >&2; exit 5`, "x", fmt.Sprint(tt.out), fmt.Sprint(tt.err))})
+				wantOut, wantErr := strings.Repeat("o", min(tt.out, limit)), strings.Repeat("e", min(tt.err, limit))
+				if r.Err != nil || r.ExitCode != 5 || r.Truncated != tt.cut || string(r.Stdout) != wantOut || string(r.Stderr) != wantErr {
+					t.Errorf("%s: %d and %d bytes: code %d, truncated %v, %d and %d bytes, err %v", form, tt.out, tt.err, r.ExitCode, r.Truncated, len(r.Stdout), len(r.Stderr), r.Err)
+				}
+			}
+		}
+	})
+}
+
+// FuzzWrapper holds that a real shell gives back any argument and any stdin.
+func FuzzWrapper(f *testing.F) {
+	f.Add("a b", []byte("in\x00\xff\n"), byte(3))
+	f.Add("'\n$(id)", []byte{}, byte(255))
+	f.Add("\xff{a: b}", []byte("\n\n"), byte(0))
+	f.Fuzz(func(t *testing.T, arg string, stdin []byte, code byte) {
+		if strings.Contains(arg, "\x00") || len(arg) > 10_000 || len(stdin) > 10_000 {
+			return
+		}
+		cmd := sdk.Command{Argv: append(raws("sh", "-c", `printf %s "$1" >&2; cat; exit "$2"`, "x"), sdk.Raw(arg), sdk.Raw(fmt.Sprint(code))), Stdin: stdin}
+		for form, run := range forms {
+			r := run(t, Wrapper{MaxOutput: 20_000}, "/bin/sh", "", cmd)
+			if r.Err != nil || r.ExitCode != int(code) || string(r.Stderr) != arg || !bytes.Equal(r.Stdout, stdin) || r.Truncated {
+				t.Fatalf("%s: got %+v", form, r)
+			}
+		}
+	})
+}
+
+// TestFeedTakesMuch holds that what is fed has no limit but the backend's.
+func TestFeedTakesMuch(t *testing.T) {
+	in := bytes.Repeat([]byte("\x00\xffab"), 1<<20)
+	for _, form := range []string{"fed", "fed text"} {
+		r := forms[form](t, Wrapper{}, "/bin/sh", "", sdk.Command{Argv: raws("sha256sum"), Stdin: in})
+		if want := fmt.Sprintf("%x  -\n", sha256.Sum256(in)); string(r.Stdout) != want {
+			t.Errorf("%s: %q, want %q", form, r.Stdout, want)
+		}
+	}
 }
 
 func TestWrapMissingCommand(t *testing.T) {
@@ -218,5 +318,9 @@ func TestWrapSudo(t *testing.T) {
 	}
 	if r, err := Parse(runText(t, "/bin/sh", "", text), nonce); err != nil || string(r.Stdout) != "0\n" {
 		t.Errorf("got %+v, %v", r, err)
+	}
+	r := forms["fed"](t, Wrapper{Sudo: true}, "/bin/sh", "", sdk.Command{Argv: raws("sh", "-c", "id -u; cat"), Stdin: []byte("in")})
+	if string(r.Stdout) != "0\nin" {
+		t.Errorf("fed: got %+v", r)
 	}
 }
