@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/transferpy/transferpy/core/transfer"
+	"github.com/transferpy/transferpy/plugins/executors/cumin"
 	"github.com/transferpy/transferpy/plugins/executors/local"
 	"github.com/transferpy/transferpy/plugins/executors/ssh"
 	"github.com/transferpy/transferpy/plugins/firewalls/none"
@@ -22,6 +23,7 @@ const serveCommand = "__plugin"
 // bundled are the plugins that this program carries.
 func bundled() []sdk.Plugin {
 	return []sdk.Plugin{
+		cumin.New(),
 		local.New(),
 		ssh.New(),
 		file.New(),

@@ -149,20 +149,34 @@ func malformed() *sdk.Error {
 // noAnswer says what an output without a whole answer tells of its reason.
 func noAnswer(output []byte, begun bool) *sdk.Error {
 	end := tail(bytes.TrimSpace(output), noiseShown)
+	if refusal := SudoRefusal(output); refusal != nil && !begun {
+		return refusal
+	}
 	e := &sdk.Error{Kind: sdk.KindUnreachable, Stderr: string(end)}
 	switch {
 	case begun:
 		e.Message = "the command's answer was cut off on its way back"
 		e.Hint = "the backend limits or changes output; its end is not known"
-	case bytes.HasPrefix(end, []byte("sudo: ")) || bytes.Contains(end, []byte("\nsudo: ")):
-		e.Kind = sdk.KindPermission
-		e.Message = "sudo refused to run the command"
-		e.Hint = "allow the login user to run it without a password (NOPASSWD in sudoers), or log in as root"
 	default:
 		e.Message = "no answer of the command came back"
 		e.Hint = "the host may be down, its shell refuses commands, or sh and base64 are missing there"
 	}
 	return e
+}
+
+// SudoRefusal reads from what a backend has printed instead of an answer that
+// sudo refused to run the command; nil if it says nothing of the kind. Parse
+// does so with what it is given: this is for a backend that has a stderr apart.
+func SudoRefusal(output []byte) *sdk.Error {
+	end := tail(bytes.TrimSpace(output), noiseShown)
+	if !bytes.HasPrefix(end, []byte("sudo: ")) && !bytes.Contains(end, []byte("\nsudo: ")) {
+		return nil
+	}
+	return &sdk.Error{
+		Kind: sdk.KindPermission, Stderr: string(end),
+		Message: "sudo refused to run the command",
+		Hint:    "allow the login user to run it without a password (NOPASSWD in sudoers), or log in as root",
+	}
 }
 
 // tail returns at most the last n bytes of b.
