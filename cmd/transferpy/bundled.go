@@ -8,6 +8,8 @@ import (
 	"github.com/transferpy/transferpy/plugins/executors/cumin"
 	"github.com/transferpy/transferpy/plugins/executors/local"
 	"github.com/transferpy/transferpy/plugins/executors/ssh"
+	"github.com/transferpy/transferpy/plugins/firewalls/iptables"
+	"github.com/transferpy/transferpy/plugins/firewalls/nftables"
 	"github.com/transferpy/transferpy/plugins/firewalls/none"
 	"github.com/transferpy/transferpy/plugins/modes/decompress"
 	"github.com/transferpy/transferpy/plugins/modes/file"
@@ -28,6 +30,8 @@ func bundled() []sdk.Plugin {
 		ssh.New(),
 		file.New(),
 		decompress.New(),
+		iptables.New(),
+		nftables.New(),
 		none.New(),
 	}
 }

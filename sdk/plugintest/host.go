@@ -20,6 +20,11 @@ import (
 // run, each in a process group of its own, as the user of the test. Undos are
 // kept and run by Undo. Its methods may be called at once.
 type Host struct {
+	// Via, if set, gives the command of this machine that runs cmd on a host:
+	// the same behind nsenter, where hosts have namespaces of their own. It is
+	// set before the first use.
+	Via func(host string, cmd sdk.Command) sdk.Command
+
 	hosts []string
 
 	mu    sync.Mutex
@@ -121,7 +126,7 @@ func (h *Host) Undo(t *testing.T, when sdk.When) {
 	for _, d := range due {
 		for _, time := range []string{"first", "second"} {
 			for _, c := range d.Undo.Commands {
-				r := runHere(context.WithoutCancel(t.Context()), c)
+				r := h.on(context.WithoutCancel(t.Context()), d.Host, c)
 				if r.Err != nil || r.ExitCode != 0 {
 					t.Errorf("undo %s (%s) fails when it runs for the %s time: %q: exit code %d, error %v\n%s",
 						d.Undo.ID, d.Undo.What, time, c.Argv, r.ExitCode, r.Err, r.Stderr)
@@ -139,7 +144,7 @@ func (h *Host) carryOut(ctx context.Context, host string, commands []sdk.Command
 		return out
 	}
 	for _, c := range commands {
-		r := runHere(ctx, c)
+		r := h.on(ctx, host, c)
 		r.Host = host
 		out.Results = append(out.Results, r)
 		if stop && (r.Err != nil || r.ExitCode != 0) {
@@ -147,6 +152,14 @@ func (h *Host) carryOut(ctx context.Context, host string, commands []sdk.Command
 		}
 	}
 	return out
+}
+
+// on runs one command on a host.
+func (h *Host) on(ctx context.Context, host string, c sdk.Command) sdk.Result {
+	if h.Via != nil {
+		c = h.Via(host, c)
+	}
+	return runHere(ctx, c)
 }
 
 // maxHere bounds the output of a command of Host.
