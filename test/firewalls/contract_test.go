@@ -10,26 +10,27 @@ import (
 	"github.com/transferpy/transferpy/sdk/plugintest"
 )
 
-// rejecting are rulesets that say no at once, which makes a test quick.
+// rejecting are rulesets that say no at once, which makes a test quick; by a
+// reset, since the kernel sends only so many ICMP errors a second.
 var rejecting = []struct {
 	name  string
 	f     sdk.Firewall
 	setup string
 }{
 	{"iptables-nft", iptables.New(), `for i in iptables ip6tables; do
-		$i -A INPUT -p tcp --dport 22 -j ACCEPT; $i -A INPUT -p tcp -j REJECT; done`},
+		$i -A INPUT -p tcp --dport 22 -j ACCEPT; $i -A INPUT -p tcp -j REJECT --reject-with tcp-reset; done`},
 	{"iptables-legacy", iptables.New(), `for i in iptables-legacy ip6tables-legacy; do
-		$i -A INPUT -p tcp --dport 22 -j ACCEPT; $i -A INPUT -p tcp -j REJECT; done`},
+		$i -A INPUT -p tcp --dport 22 -j ACCEPT; $i -A INPUT -p tcp -j REJECT --reject-with tcp-reset; done`},
 	{"nftables", nftables.New(), `nft -f - <<-END
 		table inet base {
 			chain input {
 				type filter hook input priority 0; policy accept;
 				tcp dport 22 accept
-				meta l4proto tcp reject
+				meta l4proto tcp reject with tcp reset
 			}
 			chain late {
 				type filter hook input priority 5; policy accept;
-				meta l4proto tcp reject
+				meta l4proto tcp reject with tcp reset
 			}
 		}
 		END`},
