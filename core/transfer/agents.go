@@ -77,7 +77,7 @@ func (r *run) absorb(answers map[string]remote.Answer) {
 	// because the first one's call has just ended it.
 	for a, gone := range missing {
 		if gone && !a.ended {
-			r.lostAgent(a, r.whyAway())
+			r.lostAgent(a, r.whyAway(), !r.attached)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func (r *run) whyAway() string {
 	if r.attached {
 		return "its agent has ended by itself: nobody asked for it for too long, and what was not published is undone"
 	}
-	return "there is no agent of this transfer any more"
+	return "its agent has ended, and this process did not ask it to: nobody had asked for it for too long, or another transferpy has taken over"
 }
 
 // silence notes that a host could not be asked. If another name leads to the
@@ -105,7 +105,7 @@ func (r *run) silence(a *agent, host string, err *sdk.Error) {
 // take takes one agent's answer.
 func (r *run) take(a *agent, host string, reply *control.Answer) {
 	if reply.Gone {
-		r.lostAgent(a, "the agent has died")
+		r.lostAgent(a, "the agent has died", false)
 		return
 	}
 	if reply.Superseded > 0 {
@@ -183,8 +183,9 @@ func (r *run) heedSource(failed []control.PeerError) {
 	}
 }
 
-// lostAgent fails the members of an agent that is no more.
-func (r *run) lostAgent(a *agent, why string) {
+// lostAgent fails the members of an agent that is no more. Where others may have
+// ended it, its outcome is not known.
+func (r *run) lostAgent(a *agent, why string, others bool) {
 	if a.over() {
 		return
 	}
@@ -194,7 +195,7 @@ func (r *run) lostAgent(a *agent, why string) {
 	}
 	for _, m := range r.members {
 		if m.Agent == a.id && m.err == nil && m.status.Phase != control.PhaseCommitted {
-			m.lost = r.committing // it may have published before it went
+			m.lost = r.committing || others // it may have published before it went
 			r.failMember(m, &sdk.Error{Kind: sdk.KindCrashed, Message: why, Hint: "what it left is undone by a new one; see the host's log for a kill or a restart"})
 		}
 	}

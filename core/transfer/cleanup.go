@@ -107,6 +107,9 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 	if err != nil {
 		return err
 	}
+	if err := c.notePublished(); err != nil { // before what tells of it is removed
+		return err
+	}
 	if held && spare {
 		c.tellHeld(&req)
 		return nil
@@ -157,6 +160,18 @@ func (c *cleaner) end(ctx context.Context, keep bool) error {
 		e.keep = false // nobody has anything to go on with
 		left = e.end(ctx, c.hosts)
 	}
+	if err := c.notePublished(); err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return left.error(c.id, keep)
+	}
+	return nil
+}
+
+// notePublished writes into the journal which targets have said that they are
+// published.
+func (c *cleaner) notePublished() error {
 	var published []string
 	for name, s := range c.members {
 		if s.Phase == control.PhaseCommitted {
@@ -164,13 +179,7 @@ func (c *cleaner) end(ctx context.Context, keep bool) error {
 		}
 	}
 	slices.Sort(published)
-	if err := noteCommitted(c.journal, published); err != nil {
-		return err
-	}
-	if len(left) > 0 {
-		return left.error(c.id, keep)
-	}
-	return nil
+	return noteCommitted(c.journal, published)
 }
 
 // hasKept reports whether a target has left something.
@@ -258,6 +267,7 @@ func age(d time.Duration) string {
 // has data. Hosts where the agent's file has gone get it anew.
 func (c *cleaner) look(ctx context.Context, req control.Request) (held bool, err error) {
 	answers := c.fleet.Broadcast(ctx, req, c.hosts...)
+	c.absorb(answers)
 	for _, h := range c.hosts {
 		a := answers[h]
 		if a.Err != nil {

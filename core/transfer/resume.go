@@ -139,6 +139,9 @@ func (r *run) settle(ctx context.Context, state *journal.State, req Request) err
 	if _, err := c.look(limited, c.request(control.VerbStatus)); err != nil {
 		return err
 	}
+	if err := c.notePublished(); err != nil {
+		return err
+	}
 	if err := c.end(limited, true); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

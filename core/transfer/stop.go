@@ -40,7 +40,7 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 	e := ending{fleet: r.fleet, request: r.request, keep: r.keeps(), absorb: r.absorb}
 	var hosts []string
 	for _, h := range r.hosts {
-		if a := r.agents[h]; a == nil || !a.ended {
+		if a := r.agents[h]; a == nil || !a.ended || r.attached { // what told of its end is to go, too
 			hosts = append(hosts, h)
 		}
 	}

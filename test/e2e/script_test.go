@@ -27,7 +27,7 @@ import (
 //	start NAME ARGS...      start transferpy and go on
 //	moving NAME HOST:DIR [MIB]
 //	                        wait until NAME has staged bytes, or so many MiB, in DIR
-//	signal NAME INT|TERM|HUP|KILL
+//	signal NAME INT|TERM|HUP|KILL|STOP|CONT
 //	finish NAME CODE        wait for NAME and its exit code
 //	tree HOST:PATH [MIB]    make the odd tree, or one of so many files of 1 MiB
 //	same HOST:A HOST:B      compare: bytes, types, modes, owners, times, links
@@ -40,6 +40,8 @@ import (
 //	killagents HOST         kill -9 the agents of a host
 //	plugins EXAMPLE...      build these examples; $PLUGINS is their directory on ctl
 //	cut HOST, mend HOST     take a host off the network, and back
+//	sshd HOST down|up       end a host's sshd with all of its sessions, and start it again
+//	install HOST            put a copy of transferpy there as /usr/local/bin/transferpy
 //	datanetwork             give every dbN an eth1 in a data network: 10.98.0.N, fd00:98::N
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
 //
@@ -52,6 +54,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
 		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
 		"killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
+		"sshd": (*script).sshd, "install": (*script).install,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
@@ -217,12 +220,16 @@ func (s *script) moving(_ bool, args []string) {
 
 func (s *script) signal(_ bool, args []string) {
 	s.args("signal NAME SIGNAL", args, 2, 2)
-	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
+	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL,
+		"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
 	sig, ok := signals[args[1]]
 	if !ok {
-		s.ts.Fatalf("signal %s: want INT, TERM, HUP or KILL", args[1])
+		s.ts.Fatalf("signal %s: want INT, TERM, HUP, KILL, STOP or CONT", args[1])
 	}
 	s.job(args[0]).signal(sig)
+	if sig == syscall.SIGCONT { // nsenter, above it, stops with it
+		s.ts.Check(syscall.Kill(s.job(args[0]).cmd.Process.Pid, sig))
+	}
 }
 
 func (s *script) finish(_ bool, args []string) {
@@ -372,6 +379,30 @@ func (s *script) cut(_ bool, args []string) {
 func (s *script) mend(_ bool, args []string) {
 	s.args("mend HOST", args, 1, 1)
 	s.ts.Check(s.Mend(args[0]))
+}
+
+func (s *script) sshd(_ bool, args []string) {
+	s.args("sshd HOST down|up", args, 2, 2)
+	if args[1] == "up" {
+		s.sh(args[0], "/usr/sbin/sshd -E /var/log/sshd.log")
+		return
+	}
+	list, err := s.Processes(args[0])
+	s.ts.Check(err)
+	for _, p := range list {
+		if !strings.HasPrefix(p.Name, "sshd") {
+			continue
+		}
+		if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			s.ts.Fatalf("kill %v: %v", p, err)
+		}
+	}
+}
+
+func (s *script) install(_ bool, args []string) {
+	s.args("install HOST", args, 1, 1)
+	s.sh(args[0], "mkdir -p /usr/local/bin")
+	s.ts.Check(copyFile(filepath.Join(binDir, "transferpy"), s.path(args[0], "/usr/local/bin/transferpy"), 0o755))
 }
 
 func (s *script) dataNetwork(_ bool, args []string) {

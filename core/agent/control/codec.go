@@ -24,13 +24,15 @@ func EncodeRequest(q *Request) ([]byte, error) {
 }
 
 // DecodeRequest reads one request, and nothing but it, up to the end of r.
-// What it returns has been checked as Validate does. A request of another
-// version fails with KindUnsupported and an error that names both.
+// What it returns has been checked as Validate does, and is of this Version. A
+// request of another version fails with KindUnsupported and an error that names
+// both, but for the verbs that keep their form.
 func DecodeRequest(r io.Reader) (*Request, error) {
 	var q Request
-	if err := decode(r, &q, "request"); err != nil {
+	if err := decode(r, &q, "request", func(h head) bool { return h.Verb.lasts() }); err != nil {
 		return nil, err
 	}
+	q.V = Version
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
@@ -47,12 +49,14 @@ func EncodeReply(a *Reply) ([]byte, error) {
 	return encode(&c)
 }
 
-// DecodeReply reads one reply, as DecodeRequest does a request.
+// DecodeReply reads one reply, as DecodeRequest does a request. One of another
+// version answers a verb that keeps its form, or refuses any other.
 func DecodeReply(r io.Reader) (*Reply, error) {
 	var a Reply
-	if err := decode(r, &a, "reply"); err != nil {
+	if err := decode(r, &a, "reply", func(head) bool { return true }); err != nil {
 		return nil, err
 	}
+	a.V = Version
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
@@ -70,9 +74,16 @@ func encode(v any) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
+// head is what is read of a message before all else.
+type head struct {
+	V    int  `json:"v"`
+	Verb Verb `json:"verb"`
+}
+
 // decode reads at most MaxMessage bytes into v. The version is looked at
-// first, since nothing else means anything in another version.
-func decode(r io.Reader, v any, what string) error {
+// first, since nothing else means anything in another version, unless lasts says
+// that this message keeps its form.
+func decode(r io.Reader, v any, what string, lasts func(head) bool) error {
 	data, err := io.ReadAll(io.LimitReader(r, MaxMessage+1))
 	if err != nil {
 		return fmt.Errorf("read the %s: %w", what, err)
@@ -80,21 +91,21 @@ func decode(r io.Reader, v any, what string) error {
 	if len(data) > MaxMessage {
 		return bad("the %s is larger than %d bytes", what, MaxMessage)
 	}
-	var head struct {
-		V int `json:"v"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
+	var h head
+	if err := json.Unmarshal(data, &h); err != nil {
 		return bad("the %s is not readable: %v", what, err)
 	}
-	if head.V != Version {
+	if h.V < 1 || h.V != Version && !lasts(h) {
 		return &sdk.Error{
 			Kind:    sdk.KindUnsupported,
-			Message: fmt.Sprintf("the %s is of version %d, this side speaks version %d", what, head.V, Version),
+			Message: fmt.Sprintf("the %s is of version %d, this side speaks version %d", what, h.V, Version),
 			Hint:    "controller and agent must be of the same release",
 		}
 	}
 	strict := json.NewDecoder(bytes.NewReader(data))
-	strict.DisallowUnknownFields()
+	if h.V == Version {
+		strict.DisallowUnknownFields()
+	}
 	if err := strict.Decode(v); err != nil {
 		return bad("the %s is not readable: %v", what, err)
 	}

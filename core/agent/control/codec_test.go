@@ -283,3 +283,21 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+// TestLastingForms: by status, stop and recover any release ends what any other
+// has left.
+func TestLastingForms(t *testing.T) {
+	for _, verb := range []string{`"status"`, `"stop","stop":{"gently":1}`, `"recover","recover":{}`} {
+		q, err := DecodeRequest(strings.NewReader(`{"v":7,"call":"c","transfer":"t","wish":1,"verb":` + verb + `}`))
+		if err != nil || q.V != Version {
+			t.Errorf("%s: %+v, %v", verb, q, err)
+		}
+	}
+	a, err := DecodeReply(strings.NewReader(`{"v":7,"agents":[{"agent":"a","mood":"calm","status":{"change":1,"ended":true}}]}`))
+	if err != nil || !a.Agents[0].Status.Ended {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if _, err := DecodeReply(strings.NewReader(`{"agents":[]}`)); !errors.Is(err, sdk.ErrUnsupported) {
+		t.Errorf("no version: %v", err)
+	}
+}

@@ -17,8 +17,14 @@ import (
 )
 
 // Version is the version of the messages. An agent answers a request of
-// another version with an error that names both.
+// another version with an error that names both, unless its verb is one by which
+// a transfer is looked at or ended: status, stop and recover keep their form, and
+// so does what is answered to them, so that what one release left can be ended
+// by any other. What such a message has beyond this version is passed over.
 const Version = 1
+
+// lasts reports whether a verb keeps its form in all versions.
+func (v Verb) lasts() bool { return v == VerbStatus || v == VerbStop || v == VerbRecover }
 
 // Verb is what a request asks for.
 type Verb string

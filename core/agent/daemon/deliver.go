@@ -53,7 +53,18 @@ func deliver(ctx context.Context, state *state, q *control.Request) (*control.Re
 			reply.Agents = append(reply.Agents, *a)
 		}
 	}
+	if tellsOfTheEnd(q) {
+		reply.Agents = addResults(state, q.Transfer, reply.Agents)
+		if q.Verb == control.VerbStop && !q.Stop.SourceDone {
+			dropResults(state, q.Transfer)
+		}
+	}
 	return reply, nil
+}
+
+// tellsOfTheEnd reports whether an agent that has ended would be of interest.
+func tellsOfTheEnd(q *control.Request) bool {
+	return q.Verb == control.VerbStatus || q.Verb == control.VerbCommit || q.Verb == control.VerbStop
 }
 
 // delivery is one request on its way to several agents.

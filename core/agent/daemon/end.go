@@ -52,7 +52,13 @@ func (s *server) end(e ending) {
 	s.mu.Lock()
 	s.final = u.settled(ended(before, s.job.Members()))
 	s.change++
+	last := control.Answer{Agent: s.config.Agent, Status: &control.Status{Change: s.change, Members: s.final, Undos: s.files.undo.Status(), Ended: true}}
 	s.mu.Unlock()
+	if e.done && err == nil { // while there is something else to tell it by
+		if err := leaveResult(&state{path: s.config.StateDir}, s.config.Transfer, last); err != nil {
+			s.files.log.Error("leave word of how it ended", "error", err)
+		}
+	}
 	if err == nil && !u.keeps(s.dir) {
 		if err := s.dir.remove(); err != nil {
 			s.files.log.Error("remove the agent's directory", "error", err)

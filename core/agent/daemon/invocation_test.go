@@ -96,7 +96,7 @@ func TestHostileRequests(t *testing.T) {
 		request string
 		kind    error
 	}{
-		"another version": {`{"v":9,"verb":"status"}`, sdk.ErrUnsupported},
+		"another version": {`{"v":9,"verb":"begin"}`, sdk.ErrUnsupported},
 		"transfer a path": {`{"v":1,"verb":"status","call":"c","transfer":"../../x"}`, sdk.ErrConfig},
 		"no transfer":     {`{"v":1,"verb":"status","call":"c"}`, sdk.ErrConfig},
 		"nothing":         {``, sdk.ErrConfig},

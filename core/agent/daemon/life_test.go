@@ -358,3 +358,33 @@ func TestEndsByItselfAndKeeps(t *testing.T) {
 		t.Errorf("staging %v, the agent's directory %v", exists(path), exists(l.dir.path))
 	}
 }
+
+// TestEndedByAnotherRelease: what controllers of another version say to look at
+// an agent and to end it, dead or alive, is understood, whatever else is in it.
+func TestEndedByAnotherRelease(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		h := newHost(t)
+		agent := h.prepare(time.Minute)
+		file := filepath.Join(t.TempDir(), "change")
+		h.change(agent, "u1", file, sdk.WhenEnd)
+		verb, part := "stop", `"stop":{"gently":true}`
+		if kill {
+			for _, pid := range h.pids() {
+				syscall.Kill(pid, syscall.SIGKILL)
+				eventually(t, "it is dead", func() bool { return agentDir{path: filepath.Join(h.transferDir(), agent)}.look() == dead })
+			}
+			verb, part = "recover", `"recover":{"keep":false}`
+		}
+		status := h.run("status", []byte(`{"v":99,"verb":"status","call":"later-1","transfer":"t","generation":5,"mood":"calm"}`))
+		if status.Error != nil || len(status.Agents) != 1 || status.Agents[0].Gone != kill {
+			t.Errorf("status: %+v", status)
+		}
+		request := fmt.Sprintf(`{"v":99,"verb":%q,"call":"later-2","transfer":"t","generation":5,"wait":20000000000,%s}`, verb, part)
+		if r := h.run(verb, []byte(request)); r.Error != nil || len(r.Agents) != 1 || r.Agents[0].Status == nil || !r.Agents[0].Status.Ended {
+			t.Errorf("%s: %+v", verb, r)
+		}
+		if exists(file) || h.undone() != "u1" {
+			t.Errorf("%s has not undone it: %q", verb, h.undone())
+		}
+	}
+}

@@ -29,6 +29,7 @@ const readyFor = 20 * time.Second
 // call finds the agent that the first one made.
 func prepare(ctx context.Context, state *state, q *control.Request) (*control.Reply, error) {
 	state.sweepMessages()
+	state.sweepResults(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, readyFor)
 	defer cancel()
 	lock, err := lockTransfer(ctx, state, q.Transfer)

@@ -37,6 +37,8 @@ func recoverAgents(ctx context.Context, state *state, q *control.Request) (*cont
 		a.Status, a.Error = status, sdk.AsError(err)
 		reply.Agents = append(reply.Agents, a)
 	}
+	reply.Agents = addResults(state, q.Transfer, reply.Agents)
+	dropResults(state, q.Transfer)
 	sweepRests(state, q.Transfer)
 	if q.Recover.Keep {
 		return reply, nil

@@ -62,6 +62,7 @@ type server struct {
 type ending struct {
 	why  string
 	keep bool // leave what a resumed transfer can use
+	done bool // all is published: leave word of it
 }
 
 func newServer(config *serveConfig, files *agentFiles, ready *control.Ready) *server {

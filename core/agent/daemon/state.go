@@ -23,6 +23,8 @@ import (
 //	                     the transfer is resumed
 //	logs/                what commands have said that a transfer has run as its
 //	                     source, where the mode wants it kept; the newest 16
+//	results/             the last answers of agents that have published all; see
+//	                     results.go
 //	profile/             made by whoever wants profiles of agents; see profileDir
 const (
 	agentsDir = "agents"
@@ -30,6 +32,8 @@ const (
 	runDir    = "run"
 	keptDir   = "kept"
 	logsDir   = "logs"
+
+	resultsDir = "results"
 )
 
 // staleMessage is the age at which a message that nobody has read is removed.

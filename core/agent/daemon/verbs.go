@@ -208,7 +208,7 @@ func (s *server) commit(q *control.Commit, c *call) error {
 	err := s.job.Commit(s.acting, q.Members)
 	if err == nil && q.Stop && s.idle() {
 		c.ends = true
-		s.askToEnd(ending{why: "all is committed"})
+		s.askToEnd(ending{why: "all is committed", done: true})
 	}
 	return err
 }
