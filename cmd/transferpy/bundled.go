@@ -7,6 +7,7 @@ import (
 	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/plugins/executors/cumin"
 	"github.com/transferpy/transferpy/plugins/executors/local"
+	"github.com/transferpy/transferpy/plugins/executors/salt"
 	"github.com/transferpy/transferpy/plugins/executors/ssh"
 	"github.com/transferpy/transferpy/plugins/firewalls/iptables"
 	"github.com/transferpy/transferpy/plugins/firewalls/nftables"
@@ -27,6 +28,7 @@ func bundled() []sdk.Plugin {
 	return []sdk.Plugin{
 		cumin.New(),
 		local.New(),
+		salt.New(),
 		ssh.New(),
 		file.New(),
 		decompress.New(),
