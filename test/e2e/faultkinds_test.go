@@ -85,7 +85,7 @@ func leaseEnds(r *round) {
 }
 
 // daemons are the long-lived agent processes of a host.
-func (r *round) daemons(host string) []lab.Process {
+func (r *rig) daemons(host string) []lab.Process {
 	return slices.DeleteFunc(r.agents(host), func(p lab.Process) bool { return !slices.Contains(p.Args, "serve") })
 }
 

@@ -20,6 +20,7 @@ var binDir string
 func TestMain(m *testing.M) {
 	lab.Main()
 	badDiskMain()
+	strangerMain()
 	code, err := withBinary(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
