@@ -43,8 +43,8 @@ func newExec(a *app) *cobra.Command {
 		Short: "Run a command on hosts through an executor, with exact results",
 		Long: `Run a command on hosts through an executor. Arguments arrive byte for byte: no
 shell is between, unless the command is one. The standard output and error of
-one host are printed as they are; those of several line by line, each with its
-host. The exit code is the highest of all hosts'; 255 also where the command
+one host are printed as they are, but that control characters are escaped on a
+terminal; those of several line by line, each with its host. The exit code is the highest of all hosts'; 255 also where the command
 could not be run.`,
 		Example: `  transferpy exec db1 db2 -- df -h /srv
   transferpy exec --executor ssh db1 -- sh -c 'echo "$HOME"'`,
@@ -194,8 +194,9 @@ func (o *results) show(r sdk.Result) {
 			Stderr: sdk.Raw(r.Stderr), Truncated: r.Truncated, Error: r.Err})
 		return
 	case o.single:
-		a.stdout.Write(r.Stdout)
-		a.stderr.Write(r.Stderr)
+		// As they are to a file or a pipe, safe to print to a terminal.
+		asIs(a.stdout, terminalOf(a.stdout) >= 0, r.Stdout)
+		asIs(a.stderr, a.terminal >= 0, r.Stderr)
 	default:
 		prefixed(a.stdout, r.Host, r.Stdout)
 		prefixed(a.stderr, r.Host, r.Stderr)
@@ -219,16 +220,34 @@ func (o *results) write(v any) {
 	}
 }
 
+// asIs writes what one host printed: to a terminal line by line, safe to print,
+// else as it is.
+func asIs(w io.Writer, terminal bool, data []byte) {
+	if !terminal {
+		w.Write(data)
+		return
+	}
+	for line := range strings.Lines(string(data)) {
+		fmt.Fprintln(w, printableCells(line))
+	}
+}
+
 // prefixed writes each line of data behind its host, safe to print but
 // with its tabs.
 func prefixed(w io.Writer, host string, data []byte) {
 	for line := range strings.Lines(string(data)) {
-		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		for i, cell := range cells {
-			cells[i] = printable(cell)
-		}
-		fmt.Fprintf(w, "%s: %s\n", printable(host), strings.Join(cells, "\t"))
+		fmt.Fprintf(w, "%s: %s\n", printable(host), printableCells(line))
 	}
+}
+
+// printableCells is a line, without its end, that is safe to print but for its
+// tabs.
+func printableCells(line string) string {
+	cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+	for i, cell := range cells {
+		cells[i] = printable(cell)
+	}
+	return strings.Join(cells, "\t")
 }
 
 // resultJSON is one host's result in --output json.
