@@ -39,6 +39,7 @@ var rejecting = []struct {
 // TestConformance runs the suite for authors over the firewalls, with rules
 // that packets really meet.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, len(rejecting))
 	for i, c := range rejecting {
 		t.Run(c.name, func(t *testing.T) {
@@ -58,6 +59,7 @@ func TestConformance(t *testing.T) {
 // TestExpiry sees the kernel close a hole at its expiry, with nobody there,
 // and Sweep remove what is left, and nothing else.
 func TestExpiry(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, len(rejecting))
 	for i, c := range rejecting {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,6 +112,7 @@ func TestExpiry(t *testing.T) {
 // TestSweepAbandoned sees that a rule lives as long as an agent of its
 // transfer holds its lock, and goes when none does any more.
 func TestSweepAbandoned(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, len(rejecting))
 	for i, c := range rejecting {
 		t.Run(c.name, func(t *testing.T) {

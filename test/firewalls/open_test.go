@@ -140,6 +140,7 @@ var cases = []struct {
 // TestOpen opens the peer's hole in every ruleset with the firewalls that
 // Detect names, and takes it back by Close and by the undo.
 func TestOpen(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, len(cases))
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -208,6 +209,7 @@ func (r *rig) unreadable(t *testing.T, host string) string {
 
 // TestOthers sees that Detect names what may drop and is not opened.
 func TestOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	to := target(0)
 	r.sh(t, to, `iptables -t raw -A PREROUTING -s 192.0.2.1 -j DROP

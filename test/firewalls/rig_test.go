@@ -3,6 +3,7 @@ package firewalls
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -35,6 +36,8 @@ func TestMain(m *testing.M) {
 		dial(os.Args[1], os.Args[2:])
 	default:
 		lab.Main()
+		flag.Parse()
+		flag.Set("test.parallel", "8") // they wait more than they work
 		os.Exit(m.Run())
 	}
 }

@@ -62,7 +62,8 @@ ours() {
 }
 
 # change TOOL TABLE ARGUMENTS...: one change of one rule. A lock that another
-# program holds is waited for. Exit code 1: there is no such rule.
+# program holds is waited for; where another has changed the rules between the
+# tool's look and its change, it is done again. Exit code 1: no such rule.
 change() {
 	tool=$1 table=$2
 	shift 2
@@ -71,7 +72,7 @@ change() {
 		rc=$?
 		case $rc,$said in
 		0,*) return 0 ;;
-		4,*lock*) continue ;;
+		4,*lock* | 4,*"No such file"* | 4,*"temporarily unavailable"*) continue ;;
 		esac
 		break
 	done
