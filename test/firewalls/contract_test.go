@@ -1,6 +1,7 @@
 package firewalls
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -149,4 +150,59 @@ func (r *rig) openFor(t *testing.T, f sdk.Firewall, to, id string) string {
 		t.Fatal(err)
 	}
 	return r.state(t, to)
+}
+
+// TestWithoutTimeMatch has a kernel that knows no time match, as its tools
+// would show it: the rule is made without, says so, and is taken back.
+func TestWithoutTimeMatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, len(rejecting))
+	for i, c := range rejecting {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			to := target(i)
+			r.sh(t, to, c.setup)
+			before := r.state(t, to)
+			r.sh(t, to, `mkdir -p /usr/local/sbin; cd /usr/local/sbin
+				for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
+					{
+						echo '#!/bin/sh'
+						echo 'case "$*" in *"-m time"*) echo "iptables: No chain/target/match by that name." >&2; exit 1 ;; esac'
+						echo "exec /usr/sbin/$tool \"\$@\""
+					} >$tool
+				done
+				cat >nft <<'END'
+#!/bin/sh
+case "$*" in
+*"-f -"*)
+	batch=$(cat)
+	timed=$(printf '%s\n' "$batch" | grep 'meta time ') && {
+		printf '/dev/stdin:2:1-99: Error: Could not process rule: Operation not supported\n%s\n^^^^^\n' "$timed" >&2
+		exit 1
+	}
+	printf '%s\n' "$batch" | /usr/sbin/nft "$@"
+	exit ;;
+esac
+exec /usr/sbin/nft "$@"
+END
+				chmod 0755 *`)
+			host := r.control(to)
+			f := both(t)[c.f.Describe().Name]
+			for range 2 {
+				rules, err := f.Open(t.Context(), "untimed", []sdk.Hole{r.hole(t, to, time.Hour)}, host)
+				if err != nil {
+					t.Fatal(err, sdk.AsError(err).Stderr)
+				}
+				if len(rules) == 0 || !strings.Contains(rules[0].Text, "does not expire by itself") {
+					t.Errorf("%+v", rules)
+				}
+			}
+			r.want(t, "open", to, true, false)
+			host.Undo(t, sdk.WhenEnd)
+			r.want(t, "after", to, false, false)
+			if now := r.state(t, to); now != before {
+				t.Errorf("the undo left something behind:\n%s", now)
+			}
+		})
+	}
 }

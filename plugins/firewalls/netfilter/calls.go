@@ -2,6 +2,8 @@ package netfilter
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,17 +98,18 @@ func swept(host, out string) []sdk.Rule {
 	var rules []sdk.Rule
 	for line := range strings.Lines(out) {
 		words := strings.Fields(line)
-		if len(words) < 4 || !idForm.MatchString(words[0]) {
+		if len(words) < 4 || !idForm.MatchString(words[0]) || slices.ContainsFunc(words[3:], func(w string) bool { return !plainName.MatchString(w) }) {
 			continue
 		}
-		unix, err := strconv.ParseInt(words[2], 10, 64)
-		if err != nil {
+		port, err := strconv.ParseUint(words[1], 10, 16)
+		unix, bad := strconv.ParseInt(words[2], 10, 64)
+		if err != nil || bad != nil || port == 0 {
 			continue
 		}
 		expiry := time.Unix(unix, 0)
 		place := strings.Join(words[3:], " ")
-		rules = append(rules, sdk.Rule{Host: host, ID: words[1] + " " + place, Expiry: expiry,
-			Text: clip(Tag{ID: words[0], Expiry: expiry}.String() + " for port " + words[1] + " in " + place)})
+		rules = append(rules, sdk.Rule{Host: host, ID: fmt.Sprintf("%d %s", port, place), Expiry: expiry,
+			Text: fmt.Sprintf("%s for port %d in %s", Tag{ID: words[0], Expiry: expiry}, port, place)})
 	}
 	return rules
 }

@@ -21,7 +21,6 @@ type NativeChain struct {
 	Rules []NativeRule
 	base  bool
 	chain chain
-	prio  string
 }
 
 // NativeRule is one rule as nft prints it.
@@ -35,7 +34,7 @@ type NativeRule struct {
 var plainName = regexp.MustCompile(`^[A-Za-z_.][A-Za-z0-9_./-]{0,254}$`)
 
 var (
-	baseForm   = regexp.MustCompile(`^type (\w+) hook (\w+) (?:devices? (?:= )?(?:"[^"]*"|\{[^}]*\}) )?priority ([^;]*);(?: policy (\w+);)?`)
+	baseForm   = regexp.MustCompile(`^type (\w+) hook (\w+) (?:devices? (?:= )?(?:"[^"]*"|\{[^}]*\}) )?priority [^;]*;(?: policy (\w+);)?`)
 	handleForm = regexp.MustCompile(` # handle ([0-9]+)$`)
 	// nft knows no quotes within quotes.
 	commentForm = regexp.MustCompile(` comment "([^"]*)"$`)
@@ -83,9 +82,9 @@ func parseListing(out string) []Table {
 // line takes in a line within a chain.
 func (c *NativeChain) line(text string) {
 	if m := baseForm.FindStringSubmatch(text); m != nil && len(c.Rules) == 0 {
-		c.base, c.prio = true, m[3]
+		c.base = true
 		c.chain.kind, c.chain.hook = m[1], m[2]
-		if m[4] == "drop" {
+		if m[3] == "drop" {
 			c.chain.policy = drops
 		}
 		return

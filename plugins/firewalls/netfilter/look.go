@@ -99,6 +99,10 @@ func understand(host string, res sdk.HostResults) Ruleset {
 			continue
 		}
 		first, rest, _ := strings.Cut(string(r.Stdout), "\n")
+		if !toolName.MatchString(first) {
+			out.Err = &sdk.Error{Kind: sdk.KindInternal, Host: host, Message: fmt.Sprintf("%.80q is none of iptables' commands", first)}
+			return out
+		}
 		saves[i] = parseSave(rest + "\n" + string(r.Stderr))
 		saves[i].tool, saves[i].cut = first, r.Truncated
 		if len(saves[i].tables)+len(saves[i].incompatible) > 0 {
@@ -238,12 +242,16 @@ func nativeChains(t Table, who owner, cut bool) []Chain {
 		}
 		one := Chain{Owner: who.name, Tool: "nft", Family: t.Family, Table: t.Name, Name: c.Name,
 			Type: c.chain.kind, Hook: c.chain.hook, Level: f.level, Reason: f.reason, Shared: who.shared}
+		note := ""
 		if who.shared && slices.Contains(builtin, c.Name) {
 			one.Owner = "" // iptables-nft made it, and is not here
-			one.Reason += "; it bears the name of a chain of iptables, which is not installed"
+			note = "; it bears the name of a chain of iptables, which is not installed"
 		}
 		if t.owned {
-			one.Reason += "; its table may be changed by the process that made it, and by nobody else"
+			note = "; its table may be changed by the process that made it, and by nobody else"
+		}
+		if one.Level > Passes {
+			one.Reason += note
 		}
 		if strings.HasPrefix(t.Name, "firewalld") {
 			one.SetBy = "firewalld"

@@ -19,6 +19,12 @@ type saveTable struct {
 	chains []*chain
 }
 
+// saveName is the form of a chain's name; iptables takes nearly anything.
+var saveName = regexp.MustCompile(`^[!-~]{1,64}$`)
+
+// toolName is the form of the command that changes what was printed.
+var toolName = regexp.MustCompile(`^ip6?tables(-nft|-legacy)?$`)
+
 var incompatibleTable = regexp.MustCompile("[Tt]able `([a-z]+)' is incompatible")
 
 // parseSave reads the output of an iptables-save program. Lines that it does
@@ -31,6 +37,10 @@ func parseSave(out string) save {
 		line = strings.TrimRight(line, "\n")
 		switch {
 		case strings.HasPrefix(line, "*"):
+			table = nil
+			if !plainName.MatchString(line[1:]) {
+				continue
+			}
 			s.tables = append(s.tables, saveTable{name: line[1:]})
 			table = &s.tables[len(s.tables)-1]
 			clear(byName)
@@ -41,7 +51,7 @@ func parseSave(out string) save {
 		case table == nil:
 		case strings.HasPrefix(line, ":"):
 			words := strings.Fields(line[1:])
-			if len(words) < 2 || byName[words[0]] != nil {
+			if len(words) < 2 || byName[words[0]] != nil || !saveName.MatchString(words[0]) {
 				continue
 			}
 			c := &chain{name: words[0]}

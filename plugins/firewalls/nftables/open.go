@@ -100,13 +100,19 @@ func attempt(ctx context.Context, id string, states []*state, host sdk.Host) (mo
 	return more, nil
 }
 
-// again decides by the error whether to try again, and how.
+// again decides by the error, which shows each line that failed, whether to try
+// again, and how: chains that were there and are not, or the other way round,
+// mean that the ruleset is another one by now.
 func (s *state) again() {
-	switch text := s.err.Stderr; {
-	case strings.Contains(text, "No such file or directory") && !strings.Contains(text, "meta time"),
-		strings.Contains(text, "File exists"):
-		s.open = true // the ruleset is another one by now
-	case strings.Contains(text, "meta time") && !s.untimed:
+	text := s.err.Stderr
+	changed := strings.Contains(text, "No such file or directory") || strings.Contains(text, "File exists")
+	for _, line := range []string{"create chain ", "flush chain ", "insert rule ", "delete rule "} {
+		if changed && strings.Contains(text, line) {
+			s.open = true
+			return
+		}
+	}
+	if strings.Contains(text, "meta time ") && !s.untimed {
 		s.open, s.untimed = true, true
 	}
 }
