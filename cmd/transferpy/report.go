@@ -23,6 +23,9 @@ func printReport(w io.Writer, r *transfer.Report, dryRun bool) {
 		fmt.Fprintf(w, "transfer %s of %s: %s, %d executor calls\n", r.Transfer, endpoint(r.Source), secondsText(r.Seconds), r.Calls)
 	}
 	printTargets(w, r.Targets, r.Err)
+	for _, d := range r.Detours {
+		fmt.Fprintf(w, "  %s\n", printable(d.Line()))
+	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "  warning: %s (%d times, first %s)\n", printable(warning.What), warning.Count, warning.Example.Display())
 	}
@@ -62,6 +65,7 @@ type doneJSON struct {
 	Source   endJSON           `json:"source"`
 	Targets  []targetJSON      `json:"targets"`
 	Warnings []control.Warning `json:"warnings,omitempty"`
+	Detours  []detourJSON      `json:"detours,omitempty"`
 	Manifest sdk.Raw           `json:"manifest,omitempty"`
 	Kept     bool              `json:"kept,omitempty"` // it can be resumed
 	Error    *sdk.Error        `json:"error,omitempty"`
@@ -87,6 +91,18 @@ type targetJSON struct {
 	Error    *sdk.Error          `json:"error,omitempty"`
 }
 
+// detourJSON tells which targets were bypassed while data flowed.
+type detourJSON struct {
+	Bypassed []string   `json:"bypassed"`
+	By       string     `json:"by"`
+	To       string     `json:"to,omitempty"`
+	Error    *sdk.Error `json:"error,omitempty"`
+}
+
+func detourLine(d *transfer.Detour) *detourJSON {
+	return &detourJSON{Bypassed: d.Bypassed, By: d.By, To: d.To, Error: d.Err}
+}
+
 // doneLine is the report as the last JSON line.
 func doneLine(r *transfer.Report) doneJSON {
 	d := doneJSON{V: 1, Event: string(transfer.EventDone), Time: time.Now(), Transfer: r.Transfer, ExitCode: r.ExitCode,
@@ -94,6 +110,9 @@ func doneLine(r *transfer.Report) doneJSON {
 		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Kept: r.Kept, Error: r.Err}
 	for _, t := range r.Targets {
 		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Address, t.Verified, t.Err})
+	}
+	for _, x := range r.Detours {
+		d.Detours = append(d.Detours, *detourLine(&x))
 	}
 	return d
 }
@@ -110,6 +129,7 @@ type eventJSON struct {
 	*extentJSON                    // of progress and preflight
 	Members     []memberJSON       `json:"members,omitempty"`
 	Plan        *planJSON          `json:"plan,omitempty"`
+	Detour      *detourJSON        `json:"detour,omitempty"`
 	Error       *sdk.Error         `json:"error,omitempty"`
 }
 
@@ -137,6 +157,9 @@ func eventLine(e transfer.Event) eventJSON {
 	}
 	for i := range e.Members {
 		line.Members = append(line.Members, memberLine(&e.Members[i], e.Time))
+	}
+	if e.Detour != nil {
+		line.Detour = detourLine(e.Detour)
 	}
 	if e.Plan != nil {
 		line.Plan = &planJSON{Bytes: e.Plan.Bytes, Entries: e.Plan.Entries, AtLeast: e.Plan.AtLeast, Hosts: []hostPlanJSON{}}

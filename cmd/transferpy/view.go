@@ -63,7 +63,7 @@ func (v *view) event(e transfer.Event) {
 		v.plan(e)
 	case transfer.EventPhase:
 		v.meter.enter(e)
-	case transfer.EventWarning:
+	case transfer.EventWarning, transfer.EventDetour:
 		v.log.line(e.Time, "warning: %s", withHost(e.Host, e.Message))
 	case transfer.EventError:
 		v.failure(e)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/frame"
@@ -56,18 +55,21 @@ func lostNote(lost []control.Member, to *control.Member, why error) note {
 
 // bypass takes what member by says of those behind it: they get nothing by the
 // chain any more, and say what they lack. What a member says of those before
-// it does not count.
+// it does not count, nor what one says that is bypassed itself.
 func (s *source) bypass(by control.Member, n note) {
 	var lost []*peer
 	s.set(func() {
-		for i, p := range s.peers {
-			for _, name := range n.Lost {
-				if p.member.Name == name && i+1 > s.chain.index(by.Name) && !p.bypassed {
-					p.bypassed = true
-					lost = append(lost, p)
-				}
+		at := s.chain.index(by.Name)
+		if at > 0 && s.peers[at-1].bypassed {
+			return
+		}
+		for _, p := range s.peers[at:] {
+			if slices.Contains(n.Lost, p.member.Name) && !p.bypassed {
+				p.bypassed = true
+				lost = append(lost, p)
 			}
 		}
+		s.adopt()
 	})
 	if len(lost) == 0 {
 		return // told again
@@ -85,24 +87,15 @@ func (s *source) bypass(by control.Member, n note) {
 }
 
 // detoured says what became of members that were lost.
-func (s *source) detoured(by control.Member, lost []*peer, n note) string {
-	var hosts []string
+func (s *source) detoured(by control.Member, lost []*peer, n note) control.Detour {
+	d := control.Detour{By: by.Name, Error: n.Error}
 	for _, p := range lost {
-		hosts = append(hosts, p.member.Host)
+		d.Lost = append(d.Lost, p.member.Name)
 	}
-	is := "is"
-	if len(hosts) > 1 {
-		is = "are"
+	if s.chain.index(n.To) > 0 {
+		d.To = n.To
 	}
-	list := strings.Join(hosts, ", ")
-	after := "afterwards, if it lives"
-	if s.chain.stream() {
-		after = "no more: a stream cannot be read again"
-	}
-	if i := s.chain.index(n.To); i > 0 {
-		return fmt.Sprintf("%s %s bypassed: %s sends to %s now; what was bypassed is served %s", list, is, by.Host, s.chain.plan.Members[i].Host, after)
-	}
-	return fmt.Sprintf("%s %s cut off from %s; what was cut off is served %s", list, is, by.Host, after)
+	return d
 }
 
 // cut ends a stream that is cut: it cannot be had again.

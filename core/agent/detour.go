@@ -15,42 +15,50 @@ import (
 // member does not stop those behind it. What was passed by is served by
 // need-list.
 type detour struct {
-	next   []control.Member // who may be sent to, nearest first
-	behind []control.Member // all members behind this one
-	// waits: the last of next is waited for as if there were no detour, since
-	// what is moved cannot be had again.
-	waits bool
-	// ends: it is an error that nobody is left; else what comes is dropped.
-	ends bool
+	// next names the member that may be joined in place of peer, and those
+	// between them that need not be tried. ok is false where there is none;
+	// wait then says that it is this host's own link which is lost: peer is waited
+	// for, and next asked again.
+	next func(peer control.Member) (to control.Member, between []control.Member, ok, wait bool)
 	// tell is called, from the goroutine that sends, when members were lost:
 	// to has taken their place, or nobody has.
 	tell func(lost []control.Member, to *control.Member, why error)
 
-	lost []control.Member // not told yet
+	waits time.Time        // since when next has said so; zero: it has not
+	lost  []control.Member // not told yet
+	why   error            // what was wrong with the first of them
 }
 
 // errGap: a member that was joined lacks what is kept no more.
-var errGap = errors.New("there is a gap that is kept no more")
+var errGap = errors.New("what it lacks is kept no more")
 
-// newDetour is the detour of member i; nil where there is none: one target
-// alone is waited for.
+// candidateStays is for how long a member is dialled that was not lost itself:
+// one that lives answers within a fraction of it.
+const candidateStays = 3 * time.Second
+
+// newDetour is target i's: the firewalls admit a target's two nearest
+// predecessors, so it may only join the next member but one. What is left then
+// is joined by the source.
 func (c *chain) newDetour(i int, tell func([]control.Member, *control.Member, error)) *detour {
-	behind := c.plan.Members[i+1:]
-	if len(c.plan.Members) < 3 || c.stream() && len(behind) == 1 {
-		return nil
-	}
-	d := &detour{behind: behind, next: behind[1:], waits: c.stream(), ends: i > 0 || c.stream(), tell: tell}
-	if i > 0 { // the firewalls admit the two nearest predecessors, and the source
-		d.next = d.next[:min(len(d.next), 1)]
-	}
-	return d
+	peer := i + 1
+	return &detour{tell: tell, next: func(control.Member) (to control.Member, _ []control.Member, ok, wait bool) {
+		if peer++; peer > i+2 || peer >= len(c.plan.Members) {
+			return control.Member{}, nil, false, false
+		}
+		return c.plan.Members[peer], nil, true, false
+	}}
 }
 
 // patience is how long the peer may stay away, and for how long it may do
 // nothing but refuse.
 func (o *outgoing) patience() (stay, refused time.Duration) {
-	if o.way == nil || o.way.waits && len(o.way.next) == 0 {
+	switch {
+	case o.way == nil:
 		return o.retry, refusedFor
+	case !o.way.waits.IsZero():
+		return min(o.retry, link.Silence), refusedFor
+	case len(o.way.lost) > 0:
+		return min(o.retry, candidateStays), time.Nanosecond
 	}
 	return min(o.retry, link.Silence), time.Nanosecond
 }
@@ -61,7 +69,7 @@ func (o *outgoing) stays() time.Duration {
 }
 
 // mend goes on after the connection was lost: to the same peer if it comes
-// back, else to one behind it.
+// back, else to one behind it. Where nobody is left, nothing is sent any more.
 func (o *outgoing) mend(ctx context.Context, why error) error {
 	for {
 		err := o.remake(ctx, why)
@@ -69,47 +77,75 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 		case err == nil:
 			o.turned()
 			return nil
-		case ctx.Err() != nil, o.way == nil, errors.Is(err, link.ErrBypassed), errors.Is(err, sdk.ErrIntegrity):
+		case ctx.Err() != nil, o.way == nil, errors.Is(err, link.ErrBypassed):
 			return err
 		}
-		o.way.lost = append(o.way.lost, o.peer)
-		if len(o.way.next) == 0 {
-			return o.alone(err)
+		to, between, ok, wait := o.way.next(o.peer)
+		if wait && !errors.Is(err, sdk.ErrIntegrity) && o.waits() {
+			why = err
+			continue
 		}
-		o.turn()
+		if len(o.way.lost) == 0 {
+			o.way.why = err
+		}
+		o.way.lost = append(append(o.way.lost, o.peer), between...)
+		o.way.waits = time.Time{}
+		if !ok {
+			o.alone()
+			return nil
+		}
+		o.turn(to)
 		why = fmt.Errorf("instead of the one before: %w", err)
 	}
 }
 
-// turn makes the next member the peer.
-func (o *outgoing) turn() {
-	o.conn.Close()
-	o.hearing.Wait()
+// waits begins another round for the same peer, unless it has been away for too
+// long by now.
+func (o *outgoing) waits() bool {
+	if o.way.waits.IsZero() {
+		o.way.waits = time.Now()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.peer, o.way.next = o.way.next[0], o.way.next[1:]
+	o.stuck = time.Time{}
+	return time.Since(o.way.waits) < o.retry
+}
+
+// turn makes another member the peer.
+func (o *outgoing) turn(to control.Member) {
+	o.hangUp()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.peer = to
 	o.lostWhy, o.joined, o.stuck, o.moved = nil, true, time.Time{}, time.Time{}
+	if o.kept == nil {
+		return
+	}
+	if first, more := o.kept(o.base); len(more) > 0 {
+		o.base, o.unacked = first, append(more, o.unacked...)
+	}
 }
 
 // turned tells who was passed by.
 func (o *outgoing) turned() {
-	if o.way == nil || len(o.way.lost) == 0 {
+	if o.way == nil {
+		return
+	}
+	o.way.waits = time.Time{}
+	if len(o.way.lost) == 0 {
 		return
 	}
 	lost, to := o.way.lost, o.peer
 	o.way.lost = nil
-	o.way.tell(lost, &to, nil)
+	o.way.tell(lost, &to, o.way.why)
 }
 
-// alone gives up all members behind this one: those that still live get
-// nothing from their predecessors any more.
-func (o *outgoing) alone(why error) error {
-	o.way.tell(o.way.behind, nil, why)
-	if o.way.ends {
-		return why
-	}
+// alone gives up all members that could be sent to.
+func (o *outgoing) alone() {
+	lost := o.way.lost
+	o.way.lost = nil
+	o.way.tell(lost, nil, o.way.why)
 	o.end()
-	return nil
 }
 
 // end ends the sending for good: nobody is sent to any more.
@@ -121,4 +157,48 @@ func (o *outgoing) end() {
 	if o.heard != nil {
 		o.heard()
 	}
+}
+
+// newDetour is that of one of the source's ways into the chain: it may join any
+// member behind the one that was lost, up to where another of its ways begins.
+// Members that are not heard are not tried; where none is heard, it is the
+// source's own link that is lost.
+func (s *source) newDetour() *detour {
+	return &detour{tell: func(lost []control.Member, to *control.Member, why error) {
+		s.bypass(s.chain.plan.Members[0], lostNote(lost, to, why))
+	}, next: s.nextHead}
+}
+
+func (s *source) nextHead(peer control.Member) (to control.Member, between []control.Member, ok, wait bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hears() {
+		return control.Member{}, nil, false, true
+	}
+	at := s.chain.index(peer.Name)
+	s.peers[at-1].fed = false
+	for _, p := range s.peers[at:] {
+		switch {
+		case p.fed:
+			return control.Member{}, between, false, false
+		case p.bypassed:
+		case !p.heard:
+			between = append(between, p.member)
+		default:
+			p.fed = true
+			return p.member, between, true, false
+		}
+	}
+	return control.Member{}, between, false, false
+}
+
+// hears reports whether the source hears any target. It is called with the
+// lock held.
+func (s *source) hears() bool {
+	for _, p := range s.peers {
+		if p.heard {
+			return true
+		}
+	}
+	return false
 }

@@ -220,14 +220,16 @@ func (j *Job) dialNext(ctx context.Context, c *chain, i int) (*link.Conn, error)
 const refusedFor = 3 * time.Second
 
 // newOutgoing is the sending end from member i to the next, over a connection
-// that was proven already. The time that it is blocked goes to m.
+// that was proven already, or nil. The time that it is blocked goes to m.
 func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing {
-	conn.Measure(&m.sending)
-	from := c.plan.Members[i]
-	o := newOutgoing(conn, c.plan.Members[i+1], c.plan.Settings.RetryFor)
+	from, next := c.plan.Members[i], c.plan.Members[i+1]
+	o := newOutgoing(conn, next, c.plan.Settings.RetryFor)
+	if conn != nil {
+		conn.Measure(&m.sending)
+	}
 	o.alter = j.bad.frame
 	o.dial = func(ctx context.Context, to control.Member, refused time.Duration) (*link.Conn, error) {
-		j.cfg.Log.Warn("data link lost, dialling again", "from", from.Name, "to", to.Name)
+		j.cfg.Log.Warn("data link lost, or another one needed: dialling", "from", from.Name, "to", to.Name)
 		d := c.dialer(ctx, j.cfg.Identity, to)
 		d.Refused = refused
 		m.sending.Start()
@@ -235,7 +237,9 @@ func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing 
 		conn, err := d.Dial(ctx, j.hello(from.Name, to.Name, link.PurposeData, !c.plan.Settings.Encrypt))
 		if err == nil {
 			conn.Measure(&m.sending)
-			m.set(func(m *meter) { m.peer = conn.Address })
+			if to.Name == next.Name {
+				m.set(func(m *meter) { m.peer = conn.Address })
+			}
 		}
 		return conn, err
 	}

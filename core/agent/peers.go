@@ -20,8 +20,11 @@ type peer struct {
 	needed bool        // its last need-list was empty
 	phase  control.Phase
 	err    *sdk.Error
+	heard  bool // there are notes, and they are not silent
+	dead   bool // and could not be made anew
 	// bypassed: nothing comes to it by the chain any more.
 	bypassed bool
+	fed      bool // it is the source that sends to it, and no other target
 
 	round  uint32    // the last need-list that came
 	asked  chan note // need-lists that are not served yet; only the newest counts
@@ -36,6 +39,12 @@ func (p *peer) settled() bool { return p.phase == control.PhaseVerified || p.err
 // supplied reports whether the target lacks nothing that the source could
 // still be read for.
 func (p *peer) supplied() bool { return p.needed || p.err != nil }
+
+// passed reports whether pass 1 is over for the target, one way or the other.
+func (p *peer) passed() bool { return p.round > 0 || p.bypassed || p.err != nil }
+
+// gone reports whether the target passes nothing on any more.
+func (p *peer) gone() bool { return p.bypassed || p.dead }
 
 func (p *peer) failed(err *sdk.Error) {
 	if p.err == nil {

@@ -49,7 +49,11 @@ func (s *source) repair(ctx context.Context, read *reading) error {
 		serving.group.Go(func() { r.serve(serving.ctx, p) })
 	}
 	s.meter.sending.Start() // what it sent is still under way
-	err := s.await(ctx, 0, (*peer).supplied)
+	err := s.await(ctx, 0, (*peer).passed)
+	if err == nil {
+		s.feeds.forget() // nobody needs it any more
+		err = s.await(ctx, 0, (*peer).supplied)
+	}
 	s.meter.sending.Stop()
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type source struct {
 
 	mu      sync.Mutex
 	peers   []*peer       // one for each target, in the order of the chain
+	feeds   *feeds        // further ways into the chain; nil where there are none
 	shut    bool          // the source is released: no need-list is served any more
 	changed chan struct{} // something about a peer has
 }
@@ -47,6 +48,7 @@ func newSource(j *Job, c *chain) *source {
 	for _, m := range c.plan.Members[1:] {
 		s.peers = append(s.peers, newPeer(m))
 	}
+	s.peers[0].fed = true
 	if limit := c.plan.Settings.LimitRate; limit > 0 {
 		s.pacer = newPacer(limit)
 	}
@@ -95,7 +97,9 @@ func (s *source) readAndServe(ctx context.Context, data *link.Conn) error {
 	defer read.close()
 	flushing := newLife(ctx)
 	flushing.group.Go(func() { s.flushNowAndThen(flushing.ctx, read) })
-	err = s.pass(ctx, data, read)
+	further := s.openFeeds(ctx)
+	defer s.closeFeeds(further)
+	err = s.pass(ctx, data, read, further)
 	flushing.end()
 	if err != nil {
 		return err
@@ -141,18 +145,19 @@ func (s *source) flushNowAndThen(ctx context.Context, read *reading) {
 }
 
 // pass reads the source once and sends it down the chain.
-func (s *source) pass(ctx context.Context, data *link.Conn, read *reading) error {
+func (s *source) pass(ctx context.Context, data *link.Conn, read *reading, further *feeds) error {
 	comp, err := newCompressor(s.chain.plan.Settings)
 	if err != nil {
 		return err
 	}
-	k := s.newPacker(sourceBudget, comp)
-	send := s.newSender(s.newOutgoing(data), read)
+	k := s.newPacker(sourceBudget+further.keeps(), comp)
+	send := s.newSender(s.newOutgoing(data, further), read)
 	send.tune = newTuner(comp, s.meter, s.stepped)
 	err = s.pump(ctx, pump{k, maxParcels, workers()}, func(ctx context.Context, emit func(context.Context, *parcel) error) error {
 		return s.meter.reading(func(emit func(context.Context, *parcel) error) error { return read.in.read(ctx, emit) }, emit)
 	}, func(ctx context.Context, order <-chan *parcel) error { return s.drive(ctx, send, order) })
 	read.end = send.ended
+	further.passed(err)
 	return err
 }
 
@@ -243,11 +248,11 @@ func (s *source) deliverPass(ctx context.Context, send *sender, order <-chan *pa
 }
 
 // newOutgoing is the first hop of the chain.
-func (s *source) newOutgoing(data *link.Conn) *outgoing {
+func (s *source) newOutgoing(data *link.Conn, further *feeds) *outgoing {
 	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
-	o.way = s.chain.newDetour(0, func(lost []control.Member, to *control.Member, why error) {
-		s.bypass(s.chain.plan.Members[0], lostNote(lost, to, why))
-	})
+	if further != nil { // else one target alone is waited for
+		o.way, o.keep, o.kept = s.newDetour(), further.put, further.before
+	}
 	return s.paced(o)
 }
 

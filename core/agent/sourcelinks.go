@@ -55,6 +55,7 @@ func (s *source) linkUp(ctx context.Context) (*link.Conn, error) {
 // settled is made anew for as long as a peer may stay away.
 func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 	for {
+		s.set(func() { p.heard = true })
 		err := exchange(ctx, conn, func(n note) {
 			switch n.Type {
 			case noteReady:
@@ -70,11 +71,16 @@ func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 				s.wakeAll()
 			}
 		})
+		s.set(func() { p.heard = false })
 		if ctx.Err() != nil || s.isSettled(p) {
 			return
 		}
 		if conn, err = s.redial(ctx, p, err); err != nil {
-			s.set(func() { p.failed(sdk.AsError(err)) })
+			s.set(func() {
+				p.dead = true
+				p.failed(sdk.AsError(err))
+				s.adopt()
+			})
 			s.wakeAll()
 			return
 		}

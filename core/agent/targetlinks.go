@@ -86,9 +86,11 @@ func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
 	}
 	t.meter.set(func(m *meter) { m.peer = out.Address })
 	o := t.job.newOutgoing(out, t.chain, t.index, t.meter)
-	o.way = t.chain.newDetour(t.index, func(lost []control.Member, to *control.Member, why error) {
-		t.say(lostNote(lost, to, why))
-	})
+	if len(t.chain.plan.Members) > 2 {
+		o.way = t.chain.newDetour(t.index, func(lost []control.Member, to *control.Member, why error) {
+			t.say(lostNote(lost, to, why))
+		})
+	}
 	o.heard, t.arrivals.next = t.arrivals.poke, o.arrived
 	return in, o, nil
 }

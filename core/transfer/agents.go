@@ -146,8 +146,8 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		if m.status.Phase == control.PhaseCommitted && s.Phase == control.PhaseEnded {
 			s.Phase = control.PhaseCommitted // it has ended after it was published
 		}
-		for _, told := range s.Detours[min(len(m.status.Detours), len(s.Detours)):] {
-			r.warn(m.Host, told)
+		if i == 0 {
+			r.takeDetours(s.Detours)
 		}
 		m.status, m.heard = s, time.Now()
 		if r.ending {

@@ -26,6 +26,7 @@ const (
 	EventProgress   EventType = "progress"    // Members is set: targets, in a transfer after the source
 	EventSourceDone EventType = "source-done" // nothing is read from the source any more
 	EventUndo       EventType = "undo"        // an undo ran
+	EventDetour     EventType = "detour"      // Detour is set: targets were bypassed
 	EventWarning    EventType = "warning"
 	EventError      EventType = "error" // a failure of one host or of the whole
 	EventDone       EventType = "done"  // last; Report is set
@@ -45,6 +46,7 @@ type Event struct {
 	AtLeast  bool  // Total is a lower bound
 	Plan     *PlanView
 	Err      *sdk.Error
+	Detour   *Detour
 	Report   *Report
 }
 
@@ -71,6 +73,7 @@ type Report struct {
 	Source   Endpoint
 	Targets  []TargetReport
 	Warnings []control.Warning
+	Detours  []Detour   // in the order in which they were made
 	Manifest string     // the file that --manifest asked for, once it is written
 	Kept     bool       // what targets without a copy had received was left for Resume
 	Calls    int        // executor calls made

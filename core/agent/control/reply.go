@@ -89,6 +89,12 @@ func (m *MemberStatus) validate(c *check) {
 	for _, p := range m.Paths {
 		c.raw("a published path", p, maxPath)
 	}
+	c.count("targets given up", len(m.Failed), MaxMembers)
+	c.count("detours", len(m.Detours), MaxMembers)
+	for _, d := range m.Detours {
+		c.count("members of a detour", len(d.Lost), MaxMembers)
+		c.fault(d.Error)
+	}
 	c.raw("what was kept", m.Kept, maxPath)
 	c.fault(m.Error)
 }

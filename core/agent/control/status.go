@@ -82,8 +82,8 @@ type MemberStatus struct {
 	// no command any more.
 	Failed []PeerError `json:"failed,omitempty"`
 	// Detours tell, for the source, which targets the chain goes on without, and
-	// how; each is news for the operator when it comes.
-	Detours []string `json:"detours,omitempty"`
+	// why; each is news for the operator when it comes.
+	Detours []Detour `json:"detours,omitempty"`
 	// Kept is where what a resumed transfer can use was left, once a target
 	// has ended so (Stop.Keep, Recover.Keep); empty: nothing was.
 	Kept sdk.Raw `json:"kept,omitempty"`
@@ -119,6 +119,16 @@ type Times struct {
 	// is done with them), or feeding a command.
 	Disk time.Duration `json:"disk,omitempty"`
 	CPU  time.Duration `json:"cpu,omitempty"` // of the workers: digests, compression
+}
+
+// Detour is how the chain goes on without some of its targets: these get
+// nothing by it any more, and are served by need-list if they come back. Members
+// are told by name.
+type Detour struct {
+	Lost  []string   `json:"lost"`
+	By    string     `json:"by"`           // who sent to the first of them
+	To    string     `json:"to,omitempty"` // whom that sends to instead; empty: nobody
+	Error *sdk.Error `json:"error,omitempty"`
 }
 
 // PeerError is another member's failure.

@@ -29,6 +29,15 @@ func (p Packet) Release() {
 	}
 }
 
+// Weight is what the packet counts in its budget; for one that is not taken
+// from a budget, its length.
+func (p Packet) Weight() int64 {
+	if p.Buffer != nil {
+		return p.Buffer.weight
+	}
+	return int64(len(p.Wire()))
+}
+
 // Ring hands every frame to each of its taps, in order. It is bounded by the
 // budget that the packets' buffers come from: a packet holds its part until
 // the slowest tap has released it, so the reader waits for memory and with
