@@ -95,7 +95,7 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 			return nil
 		}
 		o.turn(to)
-		why = fmt.Errorf("instead of the one before: %w", err)
+		why = fmt.Errorf("instead of the one before: %v", err) // which is not this one's error
 	}
 }
 

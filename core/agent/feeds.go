@@ -59,7 +59,7 @@ func (f *feeds) keeps() int64 {
 	if f == nil || len(f.s.peers) < 3 {
 		return 0
 	}
-	return keptBytes
+	return f.s.job.keeps
 }
 
 // adopt sends to those parts of the chain that nobody else can: both members

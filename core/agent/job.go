@@ -82,6 +82,7 @@ type Job struct {
 	group sync.WaitGroup
 	begun chan struct{} // closed by Begin
 	bad   badMemory     // of this agent; only tests of this package have any
+	keeps int64         // what a source keeps for feeds, in bytes; tests have it keep less
 
 	// at, if set, is told when a target reaches a point; tests disturb it
 	// there.
@@ -101,7 +102,7 @@ type Job struct {
 // New makes a Job that waits for its plan.
 func New(cfg Config) *Job {
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Job{cfg: cfg, ctx: ctx, stop: stop, begun: make(chan struct{}), members: make(map[string]member), targets: make(map[string]*target)}
+	return &Job{cfg: cfg, ctx: ctx, stop: stop, begun: make(chan struct{}), keeps: keptBytes, members: make(map[string]member), targets: make(map[string]*target)}
 }
 
 // Start checks the plan and starts this agent's members; it does not wait for

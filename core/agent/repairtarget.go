@@ -48,12 +48,13 @@ func (t *target) complete(ctx context.Context, s sink) error {
 		if err != nil {
 			return err
 		}
-		if ts, ok := s.(*treeSink); ok && !ts.short { // else not all of it was signed
+		whole := len(lack) == 0 && m.from() == nil
+		if ts, ok := s.(*treeSink); ok && (whole || !ts.short) {
 			if err := ts.passed(); err != nil {
 				return err
 			}
 		}
-		if len(lack) == 0 && len(m.nodes) == 0 && m.from() == nil {
+		if whole && len(m.nodes) == 0 {
 			m.say(nil)
 			t.meter.enter(control.PhaseReadDone)
 			t.meter.enter(control.PhaseVerifying)

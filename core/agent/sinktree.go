@@ -285,8 +285,9 @@ func (s *treeSink) save(entries uint64, files []partial) error {
 }
 
 // passed is called when pass 1 is over, and again after each repair pass: all
-// that is there was signed. What earlier attempts have left is of no use any
-// more.
+// that is there was signed. Where pass 1 was cut it is not called before nothing
+// is missing, since repair passes bring entries for which what earlier attempts
+// have left is of use; after that it is of none.
 func (s *treeSink) passed() error {
 	if !s.over || s.saver.due() {
 		s.saver.wait()
