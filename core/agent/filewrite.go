@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/transferpy/transferpy/core/agent/digest"
@@ -20,6 +21,10 @@ type run struct {
 // back. A file that is complete, or that nobody announced, takes nothing:
 // frames may come twice.
 func (s *files) write(f *frame.Frame, content []byte, nodes []digest.Node, back []byte) error {
+	several, err := inOrder(f)
+	if err != nil {
+		return err
+	}
 	var extents []frame.Extent
 	var node *digest.Node
 	for i := 0; i < f.Header.Extents; {
@@ -35,10 +40,37 @@ func (s *files) write(f *frame.Frame, content []byte, nodes []digest.Node, back 
 			node, nodes = &nodes[0], nodes[1:]
 		}
 		if in := s.get(entry); in != nil {
+			if err := in.fits(several); err != nil {
+				return err
+			}
 			if err := s.piece(in, r, node, back); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// inOrder refuses extents that do not ascend, and tells whether they are of
+// several files. What was written of a frame whose signature never came is
+// found again by its first and its last extent: nothing may lie elsewhere.
+func inOrder(f *frame.Frame) (several bool, err error) {
+	last := f.Extent(0)
+	for i := 1; i < f.Header.Extents; i++ {
+		x := f.Extent(i)
+		if x.Entry < last.Entry || x.Entry == last.Entry && x.Offset < last.Offset+last.Length {
+			return false, &sdk.Error{Kind: sdk.KindIntegrity, Message: fmt.Sprintf("what arrived makes no sense: offset %d of entry %d behind offset %d of entry %d", x.Offset, x.Entry, last.Offset, last.Entry)}
+		}
+		last = x
+	}
+	return last.Entry != f.Extent(0).Entry, nil
+}
+
+// fits refuses a larger file in a frame of several: such a file has frames of
+// its own.
+func (in *incoming) fits(several bool) error {
+	if several && in.entry.Size > smallFile {
+		return in.broken("a part of a larger file among other files")
 	}
 	return nil
 }
@@ -151,11 +183,18 @@ func (in *incoming) put(f *os.File, r run) error {
 
 // hole books pieces that are nothing but zeroes.
 func (s *files) hole(f *frame.Frame, back []byte) error {
+	several, err := inOrder(f)
+	if err != nil {
+		return err
+	}
 	for i := range f.Header.Extents {
 		x := f.Extent(i)
 		in := s.get(x.Entry)
 		if in == nil {
 			continue
+		}
+		if err := in.fits(several); err != nil {
+			return err
 		}
 		size := uint64(in.entry.Size)
 		if x.Offset%digest.PieceSize != 0 || x.Length > size || x.Offset > size-x.Length ||

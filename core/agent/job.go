@@ -87,6 +87,9 @@ type Job struct {
 	// at, if set, is told when a target reaches a point; tests disturb it
 	// there.
 	at func(p point, s sink)
+	// segment, if set, is how many bytes the segments of pass 1 have; tests
+	// want several of little data.
+	segment int
 
 	mu      sync.Mutex
 	started bool

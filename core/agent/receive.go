@@ -21,6 +21,10 @@ type sink interface {
 	// take takes one packet with its hold, in the order of arrival. An error
 	// means that the target has failed.
 	take(ctx context.Context, p relay.Packet) error
+	// working is the context of what the sink does in the background. It ends
+	// when that has failed, with the reason as its cause: so that a target knows
+	// at once, and not when the next frame comes.
+	working() context.Context
 	// cut ends pass 1 before its end, in place of what did not arrive: it
 	// forgets what is not proven. An error where it cannot be had again.
 	cut() error
@@ -101,7 +105,7 @@ func (t *target) work(ctx context.Context, tap *relay.Tap) error {
 	defer s.close()
 	for {
 		t.meter.idle.Start()
-		p, err := tap.Next(ctx)
+		p, err := tap.Next(s.working())
 		t.meter.idle.Stop()
 		if isBypass(err) {
 			t.job.cfg.Log.Warn("bypassed: nothing comes by the chain any more", "member", t.member.Name)

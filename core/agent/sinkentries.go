@@ -74,6 +74,9 @@ func (s *treeSink) digests(f *frame.Frame) error {
 		return s.t.broken(err.Error())
 	}
 	for _, d := range list {
+		if d.Entry >= s.spool.Len() {
+			return s.t.broken(fmt.Sprintf("a digest of entry %d, of %d", d.Entry, s.spool.Len()))
+		}
 		if err := s.book(d); err != nil {
 			return err
 		}

@@ -21,6 +21,11 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
+// heldOfStream is what a segment of a stream may hold: what the source keeps to,
+// and the frame that was one too many. It leaves room in the budget for what
+// comes next, so that one without an end is noticed.
+const heldOfStream = frame.OrderedSegmentBytes + 2*frame.MaxPayload
+
 // streamSink feeds a command, or a file, in order. It gets a segment only
 // after its signature held, so nothing altered ever reaches a command.
 type streamSink struct {
@@ -29,12 +34,14 @@ type streamSink struct {
 	spool   *manifest.Spool
 	check   *frame.Checker
 
+	ctx  context.Context
 	out  io.WriteCloser
 	wait func() error // whether the command did its work; after out was closed
 	stop func()
 	arch *archive // nil: it is not unpacked
 
 	held []relay.Packet // the open segment
+	size int            // of held
 	at   int64          // position in the stream
 	tree *digest.Tree   // of what was taken
 	told *frame.FileDigest
@@ -42,7 +49,7 @@ type streamSink struct {
 }
 
 func newStreamSink(ctx context.Context, t *target, st *staging.Staging, spool *manifest.Spool) (*streamSink, error) {
-	s := &streamSink{t: t, staging: st, spool: spool, check: t.newChecker(), tree: digest.NewTree()}
+	s := &streamSink{t: t, ctx: ctx, staging: st, spool: spool, check: t.newChecker(), tree: digest.NewTree()}
 	if err := s.start(ctx); err != nil {
 		spool.Close()
 		return nil, err
@@ -99,10 +106,13 @@ func (s *streamSink) unpack(ctx context.Context) error {
 	return nil
 }
 
+// working never ends of itself: all is done by take.
+func (s *streamSink) working() context.Context { return s.ctx }
+
 func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
 	if p.Type != frame.TypeSegmentEnd {
-		s.held = append(s.held, p)
-		if len(s.held) > frame.MaxSegmentFrames {
+		s.held, s.size = append(s.held, p), s.size+len(p.Wire())
+		if len(s.held) > frame.OrderedSegmentFrames || s.size > heldOfStream {
 			return s.t.broken("a segment without an end")
 		}
 		return nil
@@ -132,7 +142,7 @@ func (s *streamSink) release() {
 	for _, h := range s.held {
 		h.Release()
 	}
-	s.held = nil
+	s.held, s.size = nil, 0
 }
 
 // feed uses one frame whose signature held.

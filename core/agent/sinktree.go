@@ -67,6 +67,7 @@ type treeSink struct {
 	closing  sync.Once
 
 	open    []*arrival // of the segment under way
+	failed  error      // what it says of the source; nothing before its signature held
 	end     *frame.PassEnd
 	over    bool // pass 1 is
 	kept    *inherited
@@ -80,6 +81,7 @@ type treeSink struct {
 type segment struct {
 	frames  []*arrival
 	end     relay.Packet
+	failed  error         // of the source, as it says; nil: it says nothing of the kind
 	checked chan struct{} // closed when its signature held
 }
 
@@ -105,14 +107,16 @@ func newTreeSink(ctx context.Context, t *target, st *staging.Staging, spool *man
 	return s, nil
 }
 
+func (s *treeSink) working() context.Context { return s.ctx }
+
 func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 	if s.ctx.Err() != nil {
 		p.Release()
 		return context.Cause(s.ctx)
 	}
 	if p.Type == frame.TypeSegmentEnd {
-		seg := segment{s.open, p, make(chan struct{})}
-		s.open = nil
+		seg := segment{s.open, p, s.failed, make(chan struct{})}
+		s.open, s.failed = nil, nil
 		select {
 		case s.segments <- seg:
 			return s.checkpoint(seg)
@@ -154,7 +158,8 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		s.end = &end
 		return err
 	case frame.TypeFailure:
-		return s.t.sourceFailure(p.Frame)
+		s.failed = s.t.sourceFailure(p.Frame)
+		return nil
 	}
 	return s.t.broken(fmt.Sprintf("a frame of type %d", p.Type))
 }
@@ -216,6 +221,9 @@ func (s *treeSink) checker() error {
 	for seg := range s.segments {
 		err := s.check(check, seg)
 		seg.end.Release()
+		if err == nil {
+			err = seg.failed
+		}
 		if err != nil {
 			return err
 		}

@@ -306,7 +306,10 @@ func (s *source) newSender(out *outgoing, read *reading) *sender {
 		sealer: frame.Sealer{Scope: frame.Scope{Transfer: s.job.cfg.Transfer, Pass: 1}, Hash: frameHash, Sign: s.job.cfg.Identity.Sign},
 	}
 	if s.chain.stream() {
-		send.limit = frame.OrderedSegmentBytes
+		send.limit, send.frames = frame.OrderedSegmentBytes, frame.OrderedSegmentFrames-2
+	}
+	if n := s.job.segment; n > 0 {
+		send.limit = n
 	}
 	return send
 }

@@ -10,9 +10,10 @@ import (
 // Limits of one segment. Those for sinks that need order are smaller, since
 // such a sink gets a segment only after its signature held.
 const (
-	SegmentBytes        = 64 << 20
-	OrderedSegmentBytes = 16 << 20
-	MaxSegmentFrames    = 32768
+	SegmentBytes         = 64 << 20
+	OrderedSegmentBytes  = 16 << 20
+	MaxSegmentFrames     = 32768
+	OrderedSegmentFrames = 4096
 )
 
 // DigestLen is the length of a frame's digest.
