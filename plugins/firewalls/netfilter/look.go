@@ -37,7 +37,7 @@ var sources = []source{
 func Look(ctx context.Context, hosts []string, host sdk.Host) ([]Ruleset, error) {
 	commands := []sdk.Command{command("sh", "-c", "nft -a -t list ruleset || nft -a list ruleset")}
 	for _, s := range sources {
-		commands = append(commands, command("sh", "-c", saveScript, "transferpy", s.program, s.kind, s.family))
+		commands = append(commands, command("sh", "-c", bare(saveScript), "transferpy", s.program, s.kind, s.family))
 	}
 	work := make([]sdk.HostCommands, len(hosts))
 	for i, name := range hosts {

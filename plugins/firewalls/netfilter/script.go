@@ -22,9 +22,21 @@ const changeTime = time.Minute
 // Script makes the command that runs a script of sh on a host. Its arguments
 // are never part of its text.
 func Script(text string, args ...string) sdk.Command {
-	c := command(append([]string{"sh", "-c", text, "transferpy"}, args...)...)
+	c := command(append([]string{"sh", "-c", bare(text), "transferpy"}, args...)...)
 	c.Timeout = changeTime
 	return c
+}
+
+// bare is a script without its comments and empty lines, as it goes to hosts
+// and into logs.
+func bare(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if words := strings.TrimSpace(line); words != "" && !strings.HasPrefix(words, "#") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // Undo makes the undo of firewall's rules for these ports of a transfer; its
