@@ -9,6 +9,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/journal"
+	"github.com/transferpy/transferpy/core/monitor"
 	"github.com/transferpy/transferpy/core/remote"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -88,6 +89,7 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 		return err
 	}
 	defer j.Close()
+	monitor.Remove(c.deps.StateDir, id) // the dead process's
 	c.journal = j
 	state := j.State()
 	if state.Ended {

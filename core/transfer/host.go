@@ -162,7 +162,7 @@ func (h *hostAccess) stillRuns(host string, answer remote.Answer) bool {
 		return false
 	}
 	if answer.Err != nil {
-		return remote.Transient(answer.Err)
+		return wayBack(answer.Err)
 	}
 	for _, a := range answer.Reply.Agents {
 		if a.Agent == h.run.agents[host].id {

@@ -34,7 +34,7 @@ func (c *repeated) ask(ctx context.Context, req control.Request) (*control.Answe
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case err != nil && (!remote.Transient(err) || err.Kind == sdk.KindCrashed || time.Since(heard) > c.silence):
+		case err != nil && (!wayBack(err) || err.Kind == sdk.KindCrashed || time.Since(heard) > c.silence):
 			return nil, err
 		case err == nil && !answer.Running:
 			return answer, nil
@@ -51,6 +51,10 @@ func (c *repeated) ask(ctx context.Context, req control.Request) (*control.Answe
 		}
 	}
 }
+
+// wayBack reports whether asking an agent again may help: what can be mended
+// while it works, be it by starting the ssh agent that holds the keys.
+func wayBack(err *sdk.Error) bool { return remote.Transient(err) || err.Kind == sdk.KindAuth }
 
 // once makes the call and picks the agent's answer.
 func (c *repeated) once(ctx context.Context, req control.Request) (*control.Answer, *sdk.Error) {

@@ -63,6 +63,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	if r.journal, err = journal.Takeover(r.deps.StateDir, r.id); err != nil {
 		return err
 	}
+	r.opened()
 	if state = r.journal.State(); state.Ended {
 		_, err := resumable(&state)
 		return err

@@ -40,7 +40,7 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 	e := ending{fleet: r.fleet, request: r.request, keep: r.keeps(), absorb: r.absorb}
 	var hosts []string
 	for _, h := range r.hosts {
-		if a := r.agents[h]; a == nil || !a.ended || r.attached { // what told of its end is to go, too
+		if a := r.agents[h]; a == nil || !a.ended {
 			hosts = append(hosts, h)
 		}
 	}
@@ -49,10 +49,28 @@ func (r *run) stop(ctx context.Context, limit time.Duration) *sdk.Error {
 		left = r.settleKept(ctx, e)
 	}
 	r.noteCommitted()
+	r.forget(ctx)
 	if len(left) == 0 {
 		return nil
 	}
 	return left.error(r.id, e.keep)
+}
+
+// forget has hosts remove the word of agents that had ended before this process
+// took over; by now the journal knows all of it.
+func (r *run) forget(ctx context.Context) {
+	var hosts []string
+	for _, h := range r.hosts {
+		if a := r.agents[h]; a != nil && a.ended {
+			hosts = append(hosts, h)
+		}
+	}
+	if !r.attached || len(hosts) == 0 {
+		return
+	}
+	req := r.request(control.VerbStop)
+	req.Stop = &control.Stop{}
+	r.fleet.Broadcast(ctx, req, hosts...)
 }
 
 // ending brings agents to their end on hosts: stop where they live, recover

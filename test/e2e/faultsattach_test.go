@@ -93,10 +93,10 @@ func (r *round) playAttached() {
 // judgeAttached holds the end against what lies on the targets.
 func (r *round) judgeAttached(res result) {
 	whole := r.whole()
-	attached := r.job.args[1] == "attach" // else it was killed before it had begun, or after its end
+	killed := res.code == 137 // and nothing was left to attach to: before it had begun, or after its end
 	switch {
-	case whole == len(r.targets) && (res.code == 0 || !attached):
-	case whole == 0 && res.code != 0 && (!attached || strings.Contains(res.said(), "nothing had moved")):
+	case whole == len(r.targets) && (res.code == 0 || killed):
+	case whole == 0 && (killed || res.code != 0 && strings.Contains(res.said(), "nothing had moved")):
 	default:
 		r.t.Errorf("exit code %d with %d of %d copies\n%s", res.code, whole, len(r.targets), res.said())
 	}
