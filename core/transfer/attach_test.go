@@ -260,6 +260,25 @@ func TestSuperseded(t *testing.T) {
 	}
 }
 
+// TestEndedByOthers: of an agent that has ended, and not by its controller,
+// nobody can say here whether it has published.
+func TestEndedByOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTrial(t, "a", "b")
+		b, calls := tr.site.hosts["b"], 0
+		b.slow = 1000
+		tr.site.hook = func(verb control.Verb) {
+			if calls++; verb == control.VerbStatus && calls > 6 {
+				b.end(true)
+			}
+		}
+		r := tr.run(t)
+		if r.ExitCode != ExitControlLost || r.Targets[0].ExitCode != 0 || r.Targets[1].ExitCode != ExitControlLost {
+			t.Errorf("exit %d, targets %+v", r.ExitCode, r.Targets)
+		}
+	})
+}
+
 // TestDetach: the run leaves as soon as the copy can go on alone, and what it
 // leaves can be attached to.
 func TestDetach(t *testing.T) {

@@ -99,15 +99,6 @@ func TestFailures(t *testing.T) {
 		}, exit: 2, exits: []int{2, 0}},
 		{name: "an agent dies", prepare: func(tr *trial) { tr.site.hosts["b"].dies[control.VerbStart] = true },
 			exit: 1, exits: []int{0, 1}, verbs: "probe prepare start commit stop recover"},
-		{name: "an agent ends, and not by us", prepare: func(tr *trial) {
-			b, calls := tr.site.hosts["b"], 0
-			b.slow = 1000
-			tr.site.hook = func(verb control.Verb) {
-				if calls++; verb == control.VerbStatus && calls > 6 {
-					b.end(true)
-				}
-			}
-		}, exit: 75, exits: []int{0, 75}},
 		{name: "start is lost once", prepare: func(tr *trial) { tr.site.hosts["b"].down[control.VerbStart] = 1 },
 			exit: 0, exits: []int{0, 0}},
 		{name: "commit is lost once", prepare: func(tr *trial) { tr.site.hosts["b"].down[control.VerbCommit] = 1 },
