@@ -149,6 +149,59 @@ func (r *rig) openAndClose(ctx context.Context, t *testing.T, f sdk.Firewall, ho
 	}
 }
 
+// TestOpenAgain has others put a rule before ours, and then load their rules
+// anew without ours: to open again helps both times.
+func TestOpenAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, len(rejecting))
+	before := map[string]string{
+		"iptables-nft":    "for i in iptables ip6tables; do $i -I INPUT -p tcp --dport 4000:5000 -j REJECT --reject-with tcp-reset; done",
+		"iptables-legacy": "for i in iptables-legacy ip6tables-legacy; do $i -I INPUT -p tcp --dport 4000:5000 -j REJECT --reject-with tcp-reset; done",
+		"nftables":        "nft insert rule inet base late tcp dport 4000-5000 reject with tcp reset",
+	}
+	empty := map[string]string{
+		"iptables-nft":    "for i in iptables ip6tables; do $i -F; done;",
+		"iptables-legacy": "for i in iptables-legacy ip6tables-legacy; do $i -F; done;",
+		"nftables":        "nft flush ruleset;",
+	}
+	for i, c := range rejecting {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			to := target(i)
+			r.sh(t, to, c.setup)
+			host := r.control(to)
+			f := both(t)[c.f.Describe().Name]
+			hole := r.hole(t, to, time.Hour)
+			open := func() {
+				t.Helper()
+				if _, err := f.Open(t.Context(), "again", []sdk.Hole{hole}, host); err != nil {
+					t.Fatal(err, sdk.AsError(err).Stderr)
+				}
+			}
+			open()
+			r.want(t, "open", to, true, false)
+			r.sh(t, to, before[c.name])
+			others := r.state(t, to)
+			r.want(t, "behind a rule of others", to, false, false)
+			open()
+			r.want(t, "opened again", to, true, false)
+			if now := r.state(t, to); strings.Count(now, "4400") != strings.Count(others, "4400") {
+				t.Errorf("to open again made another rule:\n--- before\n%s\n--- after\n%s", others, now)
+			}
+			r.sh(t, to, empty[c.name]+c.setup)
+			loaded := r.state(t, to)
+			r.want(t, "loaded anew", to, false, false)
+			open()
+			r.want(t, "opened anew", to, true, false)
+			host.Undo(t, sdk.WhenEnd)
+			r.want(t, "after", to, false, false)
+			if now := r.state(t, to); now != loaded {
+				t.Errorf("the undo left something behind:\n%s", now)
+			}
+		})
+	}
+}
+
 // TestReloadInBetween has the ruleset loaded anew after our scripts have
 // listed it and before they change it, with more rules, so that the handle of
 // our rule is one of somebody else's by then.

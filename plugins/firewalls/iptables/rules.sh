@@ -24,10 +24,12 @@ tools() {
 		family=ip
 		[ "$program" = ip6tables ] && family=ip6
 		for kind in nft legacy; do
+			# Who cannot say that there is nothing may not pass it by.
 			if [ "$kind" = legacy ]; then
-				[ -n "$(cat "/proc/net/${family}_tables_names" 2>/dev/null)" ] || continue
+				[ -e "/proc/net/${family}_tables_names" ] || continue
+				loaded=$(cat "/proc/net/${family}_tables_names") && [ -z "$loaded" ] && continue
 			elif has nft; then
-				[ -n "$(nft list tables "$family")" ] || continue
+				loaded=$(nft list tables "$family") && [ -z "$loaded" ] && continue
 			fi
 			if has "$program-$kind"; then
 				echo "$program-$kind"
