@@ -54,9 +54,9 @@ func (c *chain) newDetour(i int, tell func([]control.Member, *control.Member, er
 func (o *outgoing) patience() (stay, refused time.Duration) {
 	switch {
 	case o.way == nil:
-		return o.retry, refusedFor
+		return o.retry, o.refused
 	case !o.way.waits.IsZero():
-		return min(o.retry, link.Silence), refusedFor
+		return min(o.retry, link.Silence), o.refused
 	case len(o.way.lost) > 0:
 		return min(o.retry, candidateStays), time.Nanosecond
 	}

@@ -34,6 +34,9 @@ type Config struct {
 	// something happened that the controller wants to know at once: the
 	// waiting answers go out. Never for mere progress.
 	Changed func()
+	// Wanted is called likewise when something wants the controller: then also
+	// the answers go out that wait for a phase.
+	Wanted func()
 	// Keep says that what this attempt moves is to be of use to another:
 	// targets write checkpoints, so much time apart.
 	Keep       bool
@@ -71,6 +74,9 @@ type member interface {
 	run(ctx context.Context) error
 	// deliver takes an incoming connection and owns it.
 	deliver(conn *link.Conn)
+	// wake makes other agents, as far as it can tell them anything, answer
+	// their waiting controller.
+	wake()
 }
 
 // Job is one agent's share of a transfer. Its methods may be called from
@@ -100,6 +106,7 @@ type Job struct {
 	members map[string]member
 	meters  []*meter
 	targets map[string]*target
+	closed  *closedPorts // nil before Start
 }
 
 // New makes a Job that waits for its plan.
@@ -121,6 +128,7 @@ func (j *Job) Start(plan *control.Start) error {
 		return &sdk.Error{Kind: sdk.KindInternal, Message: "the agent has its plan already, or was stopped"}
 	}
 	j.started = true
+	c.closed.want, j.closed = j.want, c.closed
 	for i, m := range plan.Members {
 		switch {
 		case m.Agent != j.cfg.Agent:
@@ -141,6 +149,7 @@ func (j *Job) Start(plan *control.Start) error {
 		return j.admits(c, h)
 	}
 	j.group.Go(func() { acceptor.Serve(j.ctx, j.cfg.Listener) })
+	j.group.Go(j.remind)
 	for name, m := range j.members {
 		j.group.Go(func() {
 			if err := m.run(j.ctx); err != nil {
@@ -220,7 +229,7 @@ func (j *Job) dialNext(ctx context.Context, c *chain, i int) (*link.Conn, error)
 }
 
 // refusedFor is how long a peer whose links were proven may refuse before its
-// agent counts as dead.
+// agent counts as dead, where no firewall is in play.
 const refusedFor = 3 * time.Second
 
 // newOutgoing is the sending end from member i to the next, over a connection
@@ -231,7 +240,7 @@ func (j *Job) newOutgoing(conn *link.Conn, c *chain, i int, m *meter) *outgoing 
 	if conn != nil {
 		conn.Measure(&m.sending)
 	}
-	o.alter = j.bad.frame
+	o.alter, o.refused = j.bad.frame, c.refusedFor()
 	o.dial = func(ctx context.Context, to control.Member, refused time.Duration) (*link.Conn, error) {
 		j.cfg.Log.Warn("data link lost, or another one needed: dialling", "from", from.Name, "to", to.Name)
 		d := c.dialer(ctx, j.cfg.Identity, to)

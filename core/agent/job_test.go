@@ -74,7 +74,7 @@ func (r *rig) agent(m *control.Member) {
 	m.Fingerprint, m.SigningKey = id.Fingerprint(), id.SigningKey()
 	m.Port, m.BootID, m.NetNS = ln.Addr().(*net.TCPAddr).Port, "boot", "netns"
 	j := New(Config{Transfer: "20260101-test", Agent: m.Agent, StateDir: state, Identity: id, Listener: ln, Undo: log,
-		Log: slog.New(slog.NewTextHandler(r.t.Output(), nil)), Changed: func() {}, SourceDone: func() {}})
+		Log: slog.New(slog.NewTextHandler(r.t.Output(), nil)), Changed: func() {}, Wanted: func() {}, SourceDone: func() {}})
 	r.jobs, r.undo = append(r.jobs, j), append(r.undo, log)
 	r.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -28,7 +28,7 @@ const (
 	noteBegin      noteType = "begin"       // data flows from now on
 	noteBypassed   noteType = "bypassed"    // you get nothing by the chain any more: pass nothing on, and say what you lack
 	noteSourceDone noteType = "source-done" // nothing is read any more
-	noteWake       noteType = "wake"        // tell your controller, if it waits
+	noteWake       noteType = "wake"        // either way: tell your controller, if it waits; the source tells the others
 )
 
 // note is one message on a notes connection.

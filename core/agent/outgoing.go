@@ -20,17 +20,18 @@ import (
 // that stays away is left for the member behind it, where there is a detour.
 // One goroutine sends; the zero of every hook does nothing.
 type outgoing struct {
-	peer  control.Member
-	dial  dial
-	retry time.Duration                                        // how long the peer may stay away
-	way   *detour                                              // nil: nobody takes the peer's place
-	keep  func(relay.Packet)                                   // shown what is sent, in order
-	kept  func(before uint64) (first uint64, _ []relay.Packet) // what keep still has of the frames before that one, with holds
-	heard func()                                               // called when something was acknowledged
-	pace  func(ctx context.Context, n int) error               // waits until n bytes may go
-	chunk int                                                  // bytes paced at once; 0: whole frames
-	sent  func(n int)                                          // books bytes on the wire
-	alter func(relay.Packet) relay.Packet                      // see badMemory
+	peer    control.Member
+	dial    dial
+	retry   time.Duration                                        // how long the peer may stay away
+	refused time.Duration                                        // how long it may do nothing but refuse, where nobody takes its place
+	way     *detour                                              // nil: nobody takes the peer's place
+	keep    func(relay.Packet)                                   // shown what is sent, in order
+	kept    func(before uint64) (first uint64, _ []relay.Packet) // what keep still has of the frames before that one, with holds
+	heard   func()                                               // called when something was acknowledged
+	pace    func(ctx context.Context, n int) error               // waits until n bytes may go
+	chunk   int                                                  // bytes paced at once; 0: whole frames
+	sent    func(n int)                                          // books bytes on the wire
+	alter   func(relay.Packet) relay.Packet                      // see badMemory
 
 	hearing sync.WaitGroup
 	conn    *link.Conn
@@ -56,7 +57,7 @@ type dial func(ctx context.Context, to control.Member, refused time.Duration) (*
 // newOutgoing takes over conn, which was just made; open begins. Without one
 // the connection is made by open.
 func newOutgoing(conn *link.Conn, peer control.Member, retry time.Duration) *outgoing {
-	return &outgoing{conn: conn, current: conn, peer: peer, retry: retry, acked: make(chan struct{}, 1)}
+	return &outgoing{conn: conn, current: conn, peer: peer, retry: retry, refused: refusedFor, acked: make(chan struct{}, 1)}
 }
 
 // cut closes the connection there is, so that whoever reads or writes it

@@ -155,6 +155,6 @@ func (s *source) broadcast(n note) {
 
 // wakeAll makes all agents answer their waiting controller.
 func (s *source) wakeAll() {
-	s.broadcast(note{Type: noteWake})
-	s.job.cfg.Changed()
+	s.wake()
+	s.job.cfg.Wanted()
 }

@@ -16,6 +16,8 @@ import (
 type chain struct {
 	plan *control.Start
 	self control.Member // any member of this agent: tells where this agent is
+
+	closed *closedPorts // what its dialers find
 }
 
 // newChain checks the plan as far as this agent can.
@@ -26,7 +28,7 @@ func newChain(plan *control.Start, agent string) (*chain, error) {
 	if len(plan.Members) < 2 {
 		return refuse("%d members", len(plan.Members))
 	}
-	c := &chain{plan: plan}
+	c := &chain{plan: plan, closed: &closedPorts{by: make(map[string]*closedPort)}}
 	names := make(map[string]bool)
 	for i, m := range plan.Members {
 		if names[m.Name] || m.Name == "" {
@@ -105,6 +107,7 @@ func (c *chain) dialer(ctx context.Context, id *link.Identity, m control.Member)
 		Identity:    id,
 		Fingerprint: m.Fingerprint,
 		Host:        m.Host,
+		Tried:       c.closed.watch(c.index(m.Name), m.Name),
 		Addresses: link.Candidates(ctx, link.Reach{
 			Host:        host,
 			DataAddress: m.DataAddress,

@@ -238,7 +238,7 @@ func (r *repairs) dial(ctx context.Context, p *peer, pass, round uint32) (*link.
 	ctx, cancel := context.WithTimeout(ctx, max(s.chain.plan.Settings.RetryFor, 2*time.Second))
 	defer cancel()
 	d := s.chain.dialer(ctx, s.job.cfg.Identity, p.member)
-	d.Refused = refusedFor
+	d.Refused = s.chain.refusedFor()
 	h := s.job.hello(s.meter.name, p.member.Name, link.PurposeRepair, !s.chain.plan.Settings.Encrypt)
 	h.Pass, h.Round = pass, round
 	return d.Dial(ctx, h)

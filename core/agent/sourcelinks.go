@@ -14,7 +14,7 @@ import (
 // linkUp dials every target's notes and the chain's first link, and waits
 // until all links of all targets are proven.
 func (s *source) linkUp(ctx context.Context) (*link.Conn, error) {
-	within, cancel := context.WithTimeout(ctx, s.chain.plan.Settings.LinkTimeout)
+	within, cancel := s.chain.linking(ctx)
 	defer cancel()
 	out, err := s.job.dialNext(within, s.chain, 0)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *source) linkUp(ctx context.Context) (*link.Conn, error) {
 		out.Close()
 		return nil, err
 	}
-	err = s.await(ctx, s.chain.plan.Settings.LinkTimeout, func(p *peer) bool { return p.ready || p.err != nil })
+	err = s.await(ctx, s.chain.linkLimit(), func(p *peer) bool { return p.ready || p.err != nil })
 	if err == nil {
 		err = s.firstError()
 	}
@@ -64,6 +64,8 @@ func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 				s.bypass(p.member, n)
 			case noteNeed:
 				s.need(p, n)
+			case noteWake:
+				s.wakeAll()
 			case noteVerified:
 				s.set(func() { p.phase = control.PhaseVerified })
 			case noteFailed:
@@ -95,7 +97,7 @@ func (s *source) redial(ctx context.Context, p *peer, why error) (*link.Conn, er
 	defer cancel()
 	s.job.cfg.Log.Warn("notes lost, dialling again", "to", p.member.Name, "error", why)
 	d := s.chain.dialer(ctx, s.job.cfg.Identity, p.member)
-	d.Refused = refusedFor
+	d.Refused = s.chain.refusedFor()
 	conn, err := d.Dial(ctx, s.job.hello(s.meter.name, p.member.Name, link.PurposeNotes, false))
 	if err != nil {
 		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: p.member.Host,

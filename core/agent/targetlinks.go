@@ -59,12 +59,12 @@ const reasonsFirst = 5 * time.Second
 // linkUp waits for all incoming links and makes the outgoing ones; out is nil
 // for the last of the chain.
 func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
-	waiting, stop := context.WithTimeout(ctx, t.chain.plan.Settings.LinkTimeout+reasonsFirst)
+	waiting, stop := context.WithTimeout(ctx, t.chain.linkLimit()+reasonsFirst)
 	defer stop()
 	var out *link.Conn
 	dial, dialCtx := errgroup.WithContext(waiting)
 	dial.Go(func() (err error) {
-		within, stop := context.WithTimeout(dialCtx, t.chain.plan.Settings.LinkTimeout)
+		within, stop := t.chain.linking(dialCtx)
 		defer stop()
 		out, err = t.job.dialNext(within, t.chain, t.index)
 		return err
@@ -118,7 +118,7 @@ func (t *target) gather(ctx context.Context) (*link.Conn, error) {
 			}
 		case <-ctx.Done():
 			return data, &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
-				Message: fmt.Sprintf("%s was not reached by %s within %s", t.member.Name, slices.Sorted(maps.Keys(want)), t.chain.plan.Settings.LinkTimeout+reasonsFirst),
+				Message: fmt.Sprintf("%s was not reached by %s within %s", t.member.Name, slices.Sorted(maps.Keys(want)), t.chain.linkLimit()+reasonsFirst),
 				Hint:    fmt.Sprintf("open port %d of the host to them", t.member.Port)}
 		}
 	}
@@ -164,7 +164,7 @@ func (t *target) listen(ctx context.Context, conn *link.Conn) {
 			case noteSourceDone:
 				t.job.released()
 			case noteWake:
-				t.job.cfg.Changed()
+				t.job.cfg.Wanted()
 			case noteFailed:
 				t.life.cancel(t.sourceFailed(n.Error))
 			case noteBypassed:

@@ -104,9 +104,13 @@ func (c *check) pattern(what, s string) {
 func (c *check) addresses(list []string) {
 	c.count("addresses", len(list), maxAddresses)
 	for _, s := range list {
-		_, err := netip.ParseAddr(s)
-		c.that(err == nil, "no address: %.80q", s)
+		c.address(s)
 	}
+}
+
+func (c *check) address(s string) {
+	_, err := netip.ParseAddr(s)
+	c.that(err == nil, "no address: %.80q", s)
 }
 
 func (c *check) port(what string, n int) { c.that(n >= 0 && n <= 65535, "%s is no port: %d", what, n) }

@@ -60,9 +60,10 @@ type Request struct {
 	Wait time.Duration `json:"wait,omitempty"`
 	// Until, with Wait, makes the answer wait for this phase instead of for
 	// any change: it comes when each member of the agent is at least that
-	// far, when one has failed, when the agent has ended, or when Wait is
-	// over, whichever is first; Seen does not matter then. So a short job is
-	// told in one answer, with its roots in it.
+	// far, when one has failed, when the agent has ended, when something newer
+	// than what was Seen wants the controller (a port is closed, a target was
+	// given up), or when Wait is over, whichever is first; Seen does not matter
+	// otherwise. So a short job is told in one answer, with its roots in it.
 	Until Phase `json:"until,omitempty"`
 	// Seen is, for each agent, the Change of the last status that the
 	// controller has; an agent with a newer one answers at once.

@@ -50,7 +50,10 @@ type Settings struct {
 	Owner        string        `json:"owner"`                   // name, numeric or USER:GROUP
 	DataNetworks []string      `json:"data_networks,omitempty"` // CIDR; strict where set
 	LinkTimeout  time.Duration `json:"link_timeout"`            // how long links may take to be proven
-	RetryFor     time.Duration `json:"retry_for"`               // how long a peer may stay away in mid-transfer
+	// OpenFor is how much longer they may take where a port is closed, since the
+	// controller may have a firewall open it; 0: it does not.
+	OpenFor  time.Duration `json:"open_for,omitempty"`
+	RetryFor time.Duration `json:"retry_for"` // how long a peer may stay away in mid-transfer
 }
 
 // CodecLevels is how many levels of compression the codecs that have any take.

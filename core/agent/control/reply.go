@@ -65,6 +65,23 @@ func (s *Status) validate(c *check) {
 		c.text("what an undo does", u.What, maxText)
 		c.fault(u.Error)
 	}
+	c.count("closed ports", len(s.Closed), MaxClosed)
+	for _, p := range s.Closed {
+		p.validate(c)
+	}
+}
+
+func (p *ClosedPort) validate(c *check) {
+	c.id("a member", p.Member)
+	c.that(p.Rounds > 0, "a closed port that nobody tried: %d", p.Rounds)
+	c.count("addresses", len(p.Addresses), maxAddresses)
+	for _, a := range p.Addresses {
+		c.address(a.Address)
+		if a.Local != "" {
+			c.address(a.Local)
+		}
+		c.text("an outcome", a.Outcome, maxName)
+	}
 }
 
 func (m *MemberStatus) validate(c *check) {

@@ -237,5 +237,6 @@ func (s *Settings) validate(c *check) {
 		c.that(err == nil, "no network: %.80q", network)
 	}
 	c.duration("the link timeout", s.LinkTimeout, maxLease)
+	c.duration("open_for", s.OpenFor, maxLease)
 	c.duration("retry_for", s.RetryFor, maxLease)
 }

@@ -52,6 +52,30 @@ type Status struct {
 	// EndsIn after how much more of that it undoes and ends. Told to observers.
 	Unasked time.Duration `json:"unasked,omitempty"`
 	EndsIn  time.Duration `json:"ends_in,omitempty"`
+	// Closed are the members whose port this agent finds closed, in the order of
+	// the chain: while it dials them, and after it has given up. At most
+	// MaxClosed; the others are told when these are open.
+	Closed []ClosedPort `json:"closed,omitempty"`
+}
+
+// MaxClosed bounds the closed ports of one status.
+const MaxClosed = 64
+
+// ClosedPort is a member that cannot be reached by TCP: what a packet filter
+// may have done. One that connects and says nothing is not closed.
+type ClosedPort struct {
+	Member string `json:"member"`
+	// Rounds is how often all addresses were tried since the port was found
+	// closed first.
+	Rounds    int             `json:"rounds"`
+	Addresses []ClosedAddress `json:"addresses"`
+}
+
+// ClosedAddress is what came of one address.
+type ClosedAddress struct {
+	Address string `json:"address"`         // literal, without the port
+	Local   string `json:"local,omitempty"` // that the dialler's kernel picks towards it
+	Outcome string `json:"outcome"`         // link.Outcome
 }
 
 // UndoStatus is an undo record's state.

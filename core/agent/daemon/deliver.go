@@ -90,7 +90,7 @@ func (d *delivery) wakes(a *control.Answer) bool {
 	if a.Error != nil || d.request.Until == "" {
 		return true
 	}
-	return a.Status != nil && anyFailed(a.Status.Members)
+	return a.Status != nil && (anyFailed(a.Status.Members) || len(a.Status.Closed) > 0)
 }
 
 func anyFailed(members []control.MemberStatus) bool {

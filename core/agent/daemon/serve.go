@@ -94,7 +94,7 @@ func setUp(ctx context.Context, stdin io.Reader) (s *server, err error) {
 	s.job = agent.New(agent.Config{
 		Transfer: config.Transfer, Agent: config.Agent, StateDir: dir.path, LogDir: filepath.Join(config.StateDir, logsDir),
 		Identity: ready.identity, Listener: listener, Undo: files.undo, Log: files.log,
-		Changed: s.changed, SourceDone: s.sourceDone,
+		Changed: s.changed, Wanted: s.wants, SourceDone: s.sourceDone,
 		Keep: config.Prepare.Keep, Checkpoint: config.Prepare.Checkpoint,
 		Resume: config.Prepare.Resume != "", Kept: config.Kept,
 	})

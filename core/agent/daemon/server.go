@@ -25,6 +25,7 @@ type job interface {
 	Begin()
 	Commit(ctx context.Context, members []string) error
 	Members() []control.MemberStatus
+	Closed() []control.ClosedPort
 	Flowing() bool
 	Stop(ctx context.Context) error
 }
@@ -50,6 +51,7 @@ type server struct {
 	generation uint64
 	calls      calls
 	change     uint64
+	wanted     uint64        // the change by which something wanted the controller
 	news       chan struct{} // closed, and replaced, when something changed
 	closing    bool          // no new actions
 	source     string        // the source's name in the plan
@@ -139,6 +141,14 @@ func (s *server) changed() {
 	s.change++
 	close(s.news)
 	s.news = make(chan struct{})
+}
+
+// wants is called when something wants the controller.
+func (s *server) wants() {
+	s.mu.Lock()
+	s.wanted = s.change + 1
+	s.mu.Unlock()
+	s.changed()
 }
 
 // sourceDone is called when nothing will be read from the source any more.

@@ -23,6 +23,7 @@ type fakeJob struct {
 	flowing bool
 	refuse  error
 	members []control.MemberStatus
+	closed  []control.ClosedPort
 }
 
 func (j *fakeJob) Start(*control.Start) error {
@@ -52,6 +53,12 @@ func (j *fakeJob) Members() []control.MemberStatus {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return append([]control.MemberStatus(nil), j.members...)
+}
+
+func (j *fakeJob) Closed() []control.ClosedPort {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed
 }
 
 func (j *fakeJob) Flowing() bool {
@@ -173,6 +180,35 @@ func TestStartWaitsUntilThePhase(t *testing.T) {
 	began = time.Now()
 	if l.ask(&control.Request{Verb: control.VerbStatus, Call: "w", Wait: 20 * time.Second, Until: control.PhaseVerified}); time.Since(began) > 10*time.Second {
 		t.Error("a failed member was waited for")
+	}
+}
+
+// TestWhatWantsTheControllerIsTold: an answer that waits for a phase goes out
+// for it, once, and it does not matter whether it happened before the call.
+func TestWhatWantsTheControllerIsTold(t *testing.T) {
+	l := live(t, longLease)
+	l.phases(control.PhaseLinking, control.PhaseLinking)
+	closed := control.ClosedPort{Member: "target-1", Rounds: 1, Addresses: []control.ClosedAddress{{Address: "192.0.2.1", Local: "192.0.2.2", Outcome: "timeout"}}}
+	time.AfterFunc(200*time.Millisecond, func() {
+		l.job.set(func() { l.job.closed = []control.ClosedPort{closed} })
+		l.wants()
+	})
+	began := time.Now()
+	a := l.ask(&control.Request{Verb: control.VerbStart, Call: "s", Wait: 20 * time.Second, Until: control.PhaseVerified, Start: plan()})
+	if took := time.Since(began); took < 150*time.Millisecond || took > 10*time.Second || len(a.Status.Closed) != 1 {
+		t.Fatalf("after %v: %+v", took, a.Status)
+	}
+	status := func(seen uint64, wait time.Duration) (control.Answer, time.Duration) {
+		began := time.Now()
+		a := l.ask(&control.Request{Verb: control.VerbStatus, Call: control.NewID(), Wait: wait, Until: control.PhaseVerified, Seen: map[string]uint64{"a1": seen}})
+		return a, time.Since(began)
+	}
+	if _, took := status(a.Status.Change, 300*time.Millisecond); took < 250*time.Millisecond {
+		t.Errorf("told again after %v", took)
+	}
+	l.wants()
+	if _, took := status(a.Status.Change, 20*time.Second); took > 10*time.Second {
+		t.Errorf("what happened before the call was told after %v", took)
 	}
 }
 

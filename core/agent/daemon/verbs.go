@@ -240,14 +240,14 @@ func (s *server) awaitNews(patience context.Context, q *control.Request, c *call
 	}
 	for patience.Err() == nil {
 		s.mu.Lock()
-		change, news := s.change, s.news
+		change, wanted, news := s.change, s.wanted, s.news
 		s.mu.Unlock()
 		poll := time.Hour
 		if q.Until == "" {
 			if change > known {
 				return
 			}
-		} else if reached(s.job.Members(), q.Until) {
+		} else if wanted > known || reached(s.job.Members(), q.Until) {
 			return
 		} else {
 			poll = phasePoll
@@ -292,5 +292,5 @@ func (s *server) status() *control.Status {
 	if !ended {
 		members = s.job.Members()
 	}
-	return &control.Status{Change: change, Members: members, Undos: s.files.undo.Status(), Ended: ended}
+	return &control.Status{Change: change, Members: members, Undos: s.files.undo.Status(), Ended: ended, Closed: s.job.Closed()}
 }

@@ -32,6 +32,10 @@ type Dialer struct {
 	// Refused, if not 0, ends the dialling when every address has refused
 	// for so long: the listener that was there is gone.
 	Refused time.Duration
+	// Tried, if set, is told what came of each round of attempts in which no
+	// address proved to be the peer, and with nil that one has. It is called
+	// from the goroutine of Dial, and must not block for long.
+	Tried func([]Attempt)
 }
 
 // Dial tries the addresses, again and again, until one proves to be the peer
@@ -74,6 +78,7 @@ type attempt struct {
 	reason  string
 	refused bool
 	final   error // one of finals
+	outcome Outcome
 }
 
 // round tries each address once, a later one only when the earlier ones have
@@ -94,6 +99,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 		}
 	}()
 	reasons, refused = make([]string, len(d.Addresses)), true
+	tried := make([]Attempt, len(d.Addresses))
 	started, ended := 0, 0
 	start := func() {
 		i := started
@@ -102,7 +108,7 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 			conn, err := d.try(ctx, d.Addresses[i], h)
 			a := attempt{index: i, conn: conn}
 			if err != nil {
-				a.reason, a.refused = reason(err), errors.Is(err, syscall.ECONNREFUSED)
+				a.reason, a.refused, a.outcome = reason(ctx, err), errors.Is(err, syscall.ECONNREFUSED), outcome(err)
 				if errors.Is(err, ErrBypassed) || errors.Is(err, ErrServed) {
 					a.final = err
 				}
@@ -118,10 +124,12 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 		case a := <-results:
 			ended++
 			if a.conn != nil || a.final != nil {
+				d.tell(nil)
 				return a.conn, nil, false, a.final
 			}
 			refused = refused && a.refused
 			reasons[a.index] = d.Addresses[a.index] + ": " + a.reason
+			tried[a.index] = Attempt{Address: d.Addresses[a.index], Outcome: a.outcome}
 			if started < len(d.Addresses) {
 				start()
 			}
@@ -132,7 +140,21 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 			}
 		}
 	}
+	if ctx.Err() == nil { // else it was not tried for long enough
+		d.tell(tried)
+	}
 	return nil, reasons, refused, nil
+}
+
+// tell tells what came of a round.
+func (d *Dialer) tell(round []Attempt) {
+	if d.Tried == nil {
+		return
+	}
+	for i := range round {
+		round[i].Local = Local(round[i].Address)
+	}
+	d.Tried(round)
 }
 
 // try proves one address, and for a plain connection opens that too.
@@ -202,11 +224,13 @@ type silentError struct{ err error }
 func (e *silentError) Error() string { return e.err.Error() }
 func (e *silentError) Unwrap() error { return e.err }
 
-// reason says in a few words why an address failed.
-func reason(err error) string {
+// reason says in a few words why an address failed; ctx is what its dialling
+// was bounded by.
+func reason(ctx context.Context, err error) string {
 	var ne net.Error
 	var silent *silentError
-	timeout := errors.As(err, &ne) && ne.Timeout() || errors.Is(err, context.DeadlineExceeded)
+	timeout := errors.As(err, &ne) && ne.Timeout() || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 	switch {
 	case errors.As(err, &silent) && timeout:
 		return "connected, but no answer: the agent there has no plan yet or hangs"
