@@ -48,6 +48,17 @@ func bundledNames() []string {
 	return names
 }
 
+// autoFirewalls are the firewalls that --firewall auto chooses from.
+func autoFirewalls() []string {
+	var names []string
+	for _, p := range bundled() {
+		if about := p.Describe(); about.Kind == sdk.KindFirewall && about.Name != transfer.FirewallNone {
+			names = append(names, about.Name)
+		}
+	}
+	return names
+}
+
 // serveBundled serves one bundled plugin until the core is done with it.
 func serveBundled(args []string, stderr io.Writer) int {
 	if len(args) == 2 {

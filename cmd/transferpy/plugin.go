@@ -139,7 +139,14 @@ func orNone(n int) string {
 
 func (a *app) pluginCheck(ctx context.Context, settings *config.Settings, plugins *pluginhost.Host, args []string) error {
 	if len(args) == 0 {
-		args = []string{"executor/" + settings.Executor, "mode/" + settings.Request.Mode, "firewall/" + settings.Request.Firewall}
+		args = []string{"executor/" + settings.Executor, "mode/" + settings.Request.Mode}
+		firewalls := autoFirewalls()
+		if settings.Request.Firewall != transfer.FirewallAuto {
+			firewalls = []string{settings.Request.Firewall}
+		}
+		for _, name := range firewalls {
+			args = append(args, "firewall/"+name)
+		}
 		args = append(args, slices.Collect(maps.Keys(settings.Plugins))...)
 		slices.Sort(args)
 		args = slices.Compact(args)

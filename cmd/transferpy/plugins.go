@@ -73,14 +73,18 @@ func startPlugins(ctx context.Context, host *pluginhost.Host, req *transfer.Requ
 	}
 	slices.Sort(executors)
 	executors = slices.Compact(executors)
-	n := len(executors)
-	errs, about := make([]error, n+2), make([]sdk.Description, n+2)
+	firewalls := req.FirewallPlugins(autoFirewalls())
+	n := len(executors) + len(firewalls)
+	errs, about := make([]error, n+1), make([]sdk.Description, n+1)
 	var starting sync.WaitGroup
 	for i, name := range executors {
 		starting.Go(func() { _, about[i], errs[i] = host.Executor(ctx, name) })
 	}
+	for i, name := range firewalls {
+		i += len(executors)
+		starting.Go(func() { _, about[i], errs[i] = host.Firewall(ctx, name) })
+	}
 	starting.Go(func() { _, about[n], errs[n] = host.Mode(ctx, req.Mode) })
-	starting.Go(func() { _, about[n+1], errs[n+1] = host.Firewall(ctx, req.Firewall) })
 	starting.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return pluginError(ctx, err)

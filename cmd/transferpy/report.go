@@ -130,7 +130,17 @@ type eventJSON struct {
 	Members     []memberJSON       `json:"members,omitempty"`
 	Plan        *planJSON          `json:"plan,omitempty"`
 	Detour      *detourJSON        `json:"detour,omitempty"`
+	Rule        *ruleJSON          `json:"rule,omitempty"`
 	Error       *sdk.Error         `json:"error,omitempty"`
+}
+
+// ruleJSON is a firewall's rule.
+type ruleJSON struct {
+	Firewall string    `json:"firewall"`
+	Text     string    `json:"text"`
+	Port     int       `json:"port,omitempty"`
+	Sources  []string  `json:"sources,omitempty"`
+	Expiry   time.Time `json:"expiry"` // by the host's clock
 }
 
 // planJSON is the plan.
@@ -160,6 +170,9 @@ func eventLine(e transfer.Event) eventJSON {
 	}
 	if e.Detour != nil {
 		line.Detour = detourLine(e.Detour)
+	}
+	if e.Rule != nil {
+		line.Rule = &ruleJSON{Firewall: e.Rule.Firewall, Text: e.Rule.Text, Port: e.Rule.Port, Sources: e.Rule.Sources, Expiry: e.Rule.Expiry}
 	}
 	if e.Plan != nil {
 		line.Plan = &planJSON{Bytes: e.Plan.Bytes, Entries: e.Plan.Entries, AtLeast: e.Plan.AtLeast, Hosts: []hostPlanJSON{}}

@@ -127,7 +127,7 @@ func (a *app) transfer(ctx context.Context, flags *settingsFlags, operands []str
 
 // deps are what a run needs of this program.
 func (a *app) deps(plugins transfer.Plugins, settings *config.Settings) transfer.Deps {
-	deps := transfer.Deps{Plugins: plugins, Version: version()}
+	deps := transfer.Deps{Plugins: plugins, Version: version(), Firewalls: autoFirewalls()}
 	deps.Log = slog.New(a.log.Handler())
 	if settings.Verbose {
 		terminal := slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelInfo})

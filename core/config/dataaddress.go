@@ -38,20 +38,20 @@ func parseDataAddress(text string) (host, address string, err error) {
 	return host, addr.Unmap().String(), nil
 }
 
-// dataAddresses picks the addresses of a transfer's hosts; a user before a
-// host's name makes it no other host.
-func dataAddresses(by map[string]string, ends []transfer.Endpoint) map[string]string {
+// ofHosts picks what belongs to a transfer's hosts; a user before a host's name
+// makes it no other host.
+func ofHosts(by map[string]string, ends []transfer.Endpoint) map[string]string {
 	var mine map[string]string
 	for _, e := range ends {
-		address, ok := by[e.Host]
+		value, ok := by[e.Host]
 		if !ok {
-			address, ok = by[withoutUser(e.Host)]
+			value, ok = by[withoutUser(e.Host)]
 		}
 		if ok {
 			if mine == nil {
 				mine = map[string]string{}
 			}
-			mine[e.Host] = address
+			mine[e.Host] = value
 		}
 	}
 	return mine

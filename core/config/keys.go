@@ -34,7 +34,8 @@ var Keys = []Key{
 	{Name: "verbose", Flag: "verbose", Type: sdk.TypeBool, Default: "no", Help: "say more on standard error"},
 
 	{Name: "executor", Flag: "executor", Type: sdk.TypeString, Default: "ssh", Help: "`NAME` of the executor that runs commands on hosts; the host localhost always has executor local"},
-	{Name: "firewall", Flag: "firewall", Type: sdk.TypeString, Default: "none", Help: "`NAME` of the firewall plugin that opens the targets' port; none opens nothing, the port must be reachable (auto is not built yet)"},
+	{Name: "firewall", Flag: "firewall", Type: sdk.TypeString, Default: "auto", Help: "`NAME` of the firewall plugin that opens the targets' port before it is tried; auto: only where it is closed, by what filters there; none: never"},
+	{Name: "host_firewall", Type: sdk.TypeList},
 	{Name: "codec", Flag: "codec", Type: sdk.TypeString, Default: "auto", Enum: codecs, Help: "compress with `CODEC`: " + codecHelp},
 	{Name: "compress_level", Flag: "compress-level", Type: sdk.TypeInt, Help: "`LEVEL` of --codec zstd or minlz, 1 to 3: 1, the default, is the fastest, 3 makes the fewest bytes"},
 	{Name: "limit_rate", Flag: "limit-rate", Type: sdk.TypeSize, Help: "send at most `RATE` bytes a second: 50M is 50,000,000, 50Mi is 52,428,800 (default: no limit)"},

@@ -51,6 +51,7 @@ type Settings struct {
 	Warnings []string
 
 	addresses map[string]string // data_address, by host
+	firewalls map[string]string // host_firewall, by host
 }
 
 // Resolve merges flags, the -o options (PLUGIN.KEY=VALUE) and file. attended
@@ -74,13 +75,9 @@ func Resolve(flags Flags, options []string, file *File, attended bool) (*Setting
 	s.Request = v.request(attended)
 	s.Query = v.query()
 	s.addresses = v.addresses()
+	s.firewalls = v.firewalls()
 	v.verification(s)
 	v.compression(s)
-	if s.Request.Firewall == "auto" {
-		e := configError("%s: the automatic choice of a firewall is not built yet", v.get("firewall").where)
-		e.Hint = "use --firewall none, and have the targets' port open"
-		v.errs = append(v.errs, e)
-	}
 	if s.Plugins, err = pluginValues(file, options, s); err != nil {
 		v.errs = append(v.errs, err)
 	}
@@ -121,7 +118,8 @@ func (s *Settings) complete(ends []transfer.Endpoint) error {
 		return configError("%d targets are more than one transfer can have (%d)", len(ends)-1, control.MaxMembers-1)
 	}
 	s.Request.Source, s.Request.Targets = ends[0], ends[1:]
-	s.Request.DataAddresses = dataAddresses(s.addresses, ends)
+	s.Request.DataAddresses = ofHosts(s.addresses, ends)
+	s.Request.HostFirewalls = ofHosts(s.firewalls, ends[1:])
 	s.Request.PluginDirs = nil
 	for _, dir := range s.PluginDirs {
 		abs, err := filepath.Abs(dir) // what is resumed may be so from elsewhere
@@ -158,7 +156,17 @@ func (s *Settings) used() []string {
 	if s.Executor != "local" {
 		used = append(used, "executor/local")
 	}
-	return append(used, "mode/"+s.Request.Mode, "firewall/"+s.Request.Firewall)
+	used = append(used, "mode/"+s.Request.Mode)
+	var configured []string // auto may choose any of them
+	for plugin := range s.Plugins {
+		if name, ok := strings.CutPrefix(plugin, "firewall/"); ok {
+			configured = append(configured, name)
+		}
+	}
+	for _, name := range s.Request.FirewallPlugins(configured) {
+		used = append(used, "firewall/"+name)
+	}
+	return used
 }
 
 // request builds all of the Request that needs no look at other settings.

@@ -31,7 +31,7 @@ func TestBuiltInDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := transfer.Request{
-		Mode: "file", Firewall: "none", Compress: true, Codec: "auto", Encrypt: true, Verify: control.VerifyReadBack,
+		Mode: "file", Firewall: "auto", Compress: true, Codec: "auto", Encrypt: true, Verify: control.VerifyReadBack,
 		Owner: "name", RetryFor: 3 * time.Minute, ControlLostFor: time.Hour, LinkTimeout: 30 * time.Second, Nice: 10,
 	}
 	if diff := cmp.Diff(want, s.Request); diff != "" {
@@ -133,7 +133,10 @@ func TestMistakes(t *testing.T) {
 		{"nicer than others", Flags{"nice": {"-5"}}, nil, "", []string{`--nice: "-5" is no whole number from 0 to 19`}},
 		{"codec without compression", Flags{"no-compress": {"true"}, "codec": {"zstd"}}, nil, "", []string{"--codec zstd and --no-compress contradict"}},
 		{"unknown codec", Flags{"codec": {"zst"}}, nil, "", []string{`--codec: "zst" is not known; did you mean "zstd"?`}},
-		{"auto firewall", Flags{"firewall": {"auto"}}, nil, "", []string{"--firewall: the automatic choice of a firewall is not built yet", "--firewall none"}},
+		{"no firewall's name", Flags{"firewall": {"Auto"}}, nil, "", []string{"--firewall: \"Auto\" is no plugin's name"}},
+		{"no host's firewall", nil, nil, "[DEFAULT]\nhost_firewall = db1", []string{"host_firewall", "HOST=NAME"}},
+		{"two firewalls of a host", nil, nil, "[DEFAULT]\nhost_firewall = db1=none, db1=auto", []string{"host db1 has two firewalls"}},
+		{"host's firewall without a name", nil, nil, "[DEFAULT]\nhost_firewall = db1=", []string{"is no plugin's name"}},
 		{"bad network", Flags{"data-network": {"10.0.0.1"}}, nil, "", []string{`"10.0.0.1" is no network`}},
 		{"bad owner", Flags{"owner": {"mysql"}}, nil, "", []string{`"mysql" is neither name, numeric nor USER:GROUP`}},
 		{"option without dot", nil, []string{"sudo=true"}, "", []string{"-o sudo: not of the form PLUGIN.KEY=VALUE"}},

@@ -142,6 +142,7 @@ type Record struct {
 	Outcome   *Outcome `json:"outcome,omitempty"`
 	Kept      *Kept    `json:"kept,omitempty"`
 	Resumed   *Resumed `json:"resumed,omitempty"`
+	Hole      *Hole    `json:"hole,omitempty"` // replaces the one of the same agent
 	// Ended says that nothing of the transfer is left on any host.
 	Ended bool `json:"ended,omitempty"`
 }
@@ -294,6 +295,7 @@ func (j *Journal) State() State {
 	s := *j.state
 	s.Hosts = append([]Host(nil), s.Hosts...)
 	s.Undos = append([]Undo(nil), s.Undos...)
+	s.Holes = append([]Hole(nil), s.Holes...)
 	s.Committed = append([]string(nil), s.Committed...)
 	s.Failed = append([]Failure(nil), s.Failed...)
 	return s

@@ -27,6 +27,7 @@ type State struct {
 	Owner  Owner // the last one
 	Hosts  []Host
 	Undos  []Undo // oldest first
+	Holes  []Hole // of living agents
 	Phase  string
 	Plan   json.RawMessage // nil: there is nothing that could be taken over
 	// Failed are the targets that were given up before the commit, each once.
@@ -52,7 +53,7 @@ func (s *State) Generation() uint64 { return s.Owner.Generation }
 func (r *Record) kinds() int {
 	n := 0
 	for _, set := range []bool{r.Owner != nil, len(r.Hosts) > 0, r.Undo != nil, r.Done != nil, r.Phase != "", len(r.Committed) > 0,
-		len(r.Plan) > 0, len(r.Failed) > 0, r.Stopping != nil, r.Detached != nil, r.Outcome != nil, r.Kept != nil, r.Resumed != nil, r.Ended} {
+		len(r.Plan) > 0, len(r.Failed) > 0, r.Stopping != nil, r.Detached != nil, r.Outcome != nil, r.Kept != nil, r.Resumed != nil, r.Hole != nil, r.Ended} {
 		if set {
 			n++
 		}
@@ -102,6 +103,8 @@ func (s *State) apply(r Record) error {
 		s.Kept = r.Kept
 	case r.Resumed != nil:
 		return s.resume(r.Resumed)
+	case r.Hole != nil:
+		return s.setHole(*r.Hole)
 	case r.Ended:
 		s.Ended, s.Kept = true, nil
 	default:
@@ -164,7 +167,7 @@ func (s *State) resume(r *Resumed) error {
 		return errors.New("it was resumed after its end")
 	}
 	s.Resumed, s.Kept, s.Outcome, s.Phase = r, nil, nil, ""
-	s.Plan, s.Failed, s.Stopping, s.Detached = nil, nil, nil, nil
+	s.Plan, s.Failed, s.Stopping, s.Detached, s.Holes = nil, nil, nil, nil, nil
 	s.Resumes++
 	return nil
 }

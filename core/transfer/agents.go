@@ -20,6 +20,9 @@ type agent struct {
 	acked  bool   // it has the plan
 	silent bool   // the last call to it failed
 	heard  time.Time
+	asked  time.Time // when the last question was
+	told   time.Time // when the question for the last status was asked
+	closed []control.ClosedPort
 	undos  []control.UndoStatus
 	ended  bool // it said its last answer
 	gone   bool // its process has died
@@ -120,7 +123,7 @@ func (r *run) take(a *agent, host string, reply *control.Answer) {
 	}
 	if s := reply.Status; s != nil && (s.Change >= a.change || s.Ended) {
 		a.change, a.acked = s.Change, a.acked || len(s.Members) > 0
-		a.undos = s.Undos
+		a.undos, a.closed, a.told = s.Undos, s.Closed, a.asked
 		for _, u := range s.Undos {
 			if r.clearing(u) {
 				continue

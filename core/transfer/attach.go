@@ -162,12 +162,7 @@ func (r *run) meet(ctx context.Context) error {
 	if why != nil {
 		return why
 	}
-	if r.firewall != nil && (from == fromStart || from == fromMove) {
-		if err := r.openFirewall(ctx); err != nil { // the same holes, with a later expiry
-			r.warn("", "the firewall's rules could not be renewed, it is tried again: "+err.Error())
-			r.renewAt = time.Now().Add(leastExpiry / 4)
-		}
-	}
+	r.adoptHoles(state.Holes)
 	return nil
 }
 

@@ -121,6 +121,7 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 		return err
 	}
 	removeRests(&req, id)
+	c.sweep(ctx, &state, &req)
 	c.enlist(&state, &req, keep && c.hasKept())
 	if keep && c.hasKept() {
 		now := time.Now().UTC()

@@ -21,7 +21,7 @@ const (
 	EventPreflight  EventType = "preflight"   // sizes and facts are known
 	EventPlanned    EventType = "planned"     // Plan is set
 	EventAgent      EventType = "agent"       // an agent was placed or prepared on Host
-	EventFirewall   EventType = "firewall"    // a rule was made on Host
+	EventFirewall   EventType = "firewall"    // a port was found closed, a filter found, or a rule made or removed (Rule is set) on Host
 	EventPhase      EventType = "phase"       // the transfer went into Phase
 	EventProgress   EventType = "progress"    // Members is set: targets, in a transfer after the source
 	EventSourceDone EventType = "source-done" // nothing is read from the source any more
@@ -45,9 +45,19 @@ type Event struct {
 	Total    int64 // expected bytes; -1: unknown
 	AtLeast  bool  // Total is a lower bound
 	Plan     *PlanView
+	Rule     *Rule
 	Err      *sdk.Error
 	Detour   *Detour
 	Report   *Report
+}
+
+// Rule is a firewall's rule that was made or removed.
+type Rule struct {
+	Firewall string // plugin name
+	Text     string // as its tool prints it
+	Port     int
+	Sources  []string  // addresses that it admits, with the others of its hole
+	Expiry   time.Time // by the host's clock
 }
 
 // PlanView is the plan in a form to be shown: --dry-run, --verbose.

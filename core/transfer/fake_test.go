@@ -24,7 +24,8 @@ type site struct {
 	mu     sync.Mutex
 	hosts  map[string]*fakeHost
 	traits sdk.ExecutorTraits
-	calls  []string // verb and hosts of each call
+	calls  []string          // verb and hosts of each call
+	ends   map[string]string // the host of each member, from the plan
 	hook   func(verb control.Verb)
 }
 
@@ -59,6 +60,11 @@ type fakeHost struct {
 	moves       bool                // its members move data until they are verified
 	generations []uint64
 
+	site     *site
+	filtered string         // the firewall that lets others reach it once it has opened; empty: they do
+	opened   map[string]int // how often each firewall has
+	rounds   int            // tried while something was closed
+
 	packed   []byte           // its manifest, if it is the source
 	entries  int64            // of that
 	verified []control.Answer // to verify, one after the other; the last for good
@@ -67,10 +73,10 @@ type fakeHost struct {
 }
 
 func newSite(names ...string) *site {
-	s := &site{hosts: map[string]*fakeHost{}, traits: sdk.ExecutorTraits{CanPut: false, PollEvery: time.Millisecond, MaxCalls: 8}}
+	s := &site{hosts: map[string]*fakeHost{}, ends: map[string]string{}, traits: sdk.ExecutorTraits{CanPut: false, PollEvery: time.Millisecond, MaxCalls: 8}}
 	for _, n := range names {
 		s.hosts[n] = &fakeHost{
-			instance: "i-" + n, phases: map[string]control.Phase{}, errs: map[string]*sdk.Error{}, roots: map[string]string{},
+			site: s, opened: map[string]int{}, instance: "i-" + n, phases: map[string]control.Phase{}, errs: map[string]*sdk.Error{}, roots: map[string]string{},
 			down: map[control.Verb]int{}, dies: map[control.Verb]bool{}, failAt: map[control.Verb]*sdk.Error{},
 			root: strings.Repeat("a", 64), files: map[sdk.Raw][]byte{}, kept: map[string]bool{},
 		}
@@ -250,8 +256,12 @@ func (h *fakeHost) step(req *control.Request) {
 	switch req.Verb {
 	case control.VerbStart:
 		for _, m := range req.Start.Members {
+			h.site.ends[m.Name] = m.Host
 			if m.Agent == h.id() {
 				h.phases[m.Name] = control.PhaseReady
+				if h.site.closed() != nil {
+					h.phases[m.Name] = control.PhaseLinking
+				}
 			}
 		}
 		if !req.Start.Begins && h.slow == 0 {
@@ -305,7 +315,35 @@ func (h *fakeHost) idle() bool {
 	return true
 }
 
+// closed are the members that a filter keeps from being reached.
+func (s *site) closed() []string {
+	var names []string
+	for name, host := range s.ends {
+		if h := s.hosts[host]; name != "source" && h.filtered != "" && h.opened[h.filtered] == 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// finds is what the source's agent tells of closed ports.
+func (h *fakeHost) finds() []control.ClosedPort {
+	if _, is := h.phases["source"]; !is {
+		return nil
+	}
+	var list []control.ClosedPort
+	h.rounds++
+	for _, name := range h.site.closed() {
+		list = append(list, control.ClosedPort{Member: name, Rounds: h.rounds, Addresses: []control.ClosedAddress{{Address: "192.0.2.2", Local: "192.0.2.1", Outcome: "timeout"}}})
+	}
+	return list
+}
+
 func (h *fakeHost) advance(to control.Phase) {
+	if h.site.closed() != nil {
+		return
+	}
 	for name, p := range h.phases {
 		if p != control.PhasePrepared && !p.AtLeast(to) {
 			h.phases[name], h.roots[name] = to, h.root
@@ -339,7 +377,7 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 		d := control.DoResult{Part: key}
 		for _, c := range part.Commands {
 			h.commands = append(h.commands, argvText(c.Argv))
-			d.Results = append(d.Results, sdk.Result{Stdout: []byte(key)})
+			d.Results = append(d.Results, sdk.Result{Stdout: h.run(key, c)})
 		}
 		results = append(results, d)
 	}
@@ -349,8 +387,30 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 	return h.reply(control.Answer{Done: results})
 }
 
+// run carries out a command, and prints the key unless the command is known.
+func (h *fakeHost) run(key string, c sdk.Command) []byte {
+	switch {
+	case c.Argv[0] == "detect":
+		return []byte(h.filtered)
+	case c.Argv[0] == "open":
+		h.opened[string(c.Argv[1])]++
+	case len(c.Argv) == 2 && c.Argv[1] == "route":
+		req, err := control.DecodeRequest(bytes.NewReader(c.Stdin))
+		if err != nil {
+			return nil
+		}
+		reply := &control.Reply{Routes: map[string][]string{}}
+		for _, to := range req.Route.To {
+			reply.Routes[to.Member] = []string{"192.0.2.1", "2001:db8::1"}
+		}
+		data, _ := control.EncodeReply(reply)
+		return data
+	}
+	return []byte(key)
+}
+
 func (h *fakeHost) status() *control.Status {
-	s := &control.Status{Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
+	s := &control.Status{Closed: h.finds(), Change: uint64(len(h.generations)), Ended: h.ended, Undos: slices.Clone(h.undos)}
 	for _, name := range slices.Sorted(maps.Keys(h.phases)) {
 		s.Members = append(s.Members, control.MemberStatus{Name: name, Phase: h.phases[name], Root: h.roots[name], Error: h.errs[name], Bytes: 1000, Files: 3, Entries: h.entries, Failed: h.gaveUp, Kept: h.keptAt(name)})
 	}

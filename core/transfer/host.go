@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -29,24 +30,36 @@ func (r *run) hostOfAgents() sdk.Host { return &hostAccess{run: r} }
 
 // Run implements sdk.Host.
 func (h *hostAccess) Run(ctx context.Context, work []sdk.HostCommands) ([]sdk.HostResults, error) {
-	parts := make([]part, len(work))
-	for i, w := range work {
-		parts[i] = part{host: w.Host, do: control.DoPart{Commands: w.Commands}}
-	}
-	return h.do(ctx, parts)
+	return h.do(ctx, lookingParts(work))
 }
 
 // Change implements sdk.Host.
 func (h *hostAccess) Change(ctx context.Context, work []sdk.HostChange) ([]sdk.HostResults, error) {
 	if h.oneShot {
-		return nil, &sdk.Error{Kind: sdk.KindPermission, Message: "nothing may be changed in this phase", Hint: "changes belong into Begin and Open"}
+		return nil, errOnlyLooks()
 	}
+	return h.do(ctx, changingParts(work))
+}
+
+func errOnlyLooks() *sdk.Error {
+	return &sdk.Error{Kind: sdk.KindPermission, Message: "nothing may be changed in this phase", Hint: "changes belong into Begin and Open"}
+}
+
+func lookingParts(work []sdk.HostCommands) []part {
+	parts := make([]part, len(work))
+	for i, w := range work {
+		parts[i] = part{host: w.Host, do: control.DoPart{Commands: w.Commands}}
+	}
+	return parts
+}
+
+func changingParts(work []sdk.HostChange) []part {
 	parts := make([]part, len(work))
 	for i, w := range work {
 		undo := w.Undo
 		parts[i] = part{host: w.Host, do: control.DoPart{Undo: &undo, Commands: w.Commands}}
 	}
-	return h.do(ctx, parts)
+	return parts
 }
 
 // part is what one host is to do.
@@ -108,7 +121,7 @@ func (h *hostAccess) round(ctx context.Context, parts []part, round []int, resul
 	limit := remoteSlack
 	for _, i := range round {
 		p := parts[i]
-		if p.do.Undo != nil {
+		if p.do.Undo != nil && !h.run.deferred(p.key, p.do.Undo.ID) {
 			record := journal.Undo{Host: p.host, Agent: p.key, Undo: *p.do.Undo}
 			if err := h.run.journal.Add(journal.Record{Undo: &record}); err != nil {
 				return err
@@ -129,6 +142,12 @@ func (h *hostAccess) round(ctx context.Context, parts []part, round []int, resul
 		results[i] = done(parts[i].key)
 	}
 	return nil
+}
+
+// deferred reports whether the journal has an undo of an agent that is still to
+// be done: one that is handed over again replaces nothing and adds nothing.
+func (r *run) deferred(agent, id string) bool {
+	return slices.ContainsFunc(r.journal.State().Undos, func(u journal.Undo) bool { return u.Agent == agent && u.Undo.ID == id && !u.Done })
 }
 
 // collect repeats the call until no host says that its commands still run, or

@@ -84,6 +84,9 @@ func (r *run) poll(ctx context.Context, until control.Phase, done func() bool) e
 		}
 		r.expire()
 		r.noteFlow()
+		if err := r.heedClosed(ctx); err != nil {
+			return err
+		}
 		r.renewHoles(ctx)
 		if done() {
 			continue

@@ -26,7 +26,7 @@ func (q *Request) complete() error {
 		q.Mode = "file"
 	}
 	if q.Firewall == "" {
-		q.Firewall = "none"
+		q.Firewall = FirewallAuto
 	}
 	if q.Owner == "" {
 		q.Owner = "name"
@@ -88,12 +88,13 @@ func (r *run) settings() control.Settings {
 	return control.Settings{
 		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: level, Verify: r.verify,
 		LimitRate: r.req.LimitRate, LimitRead: r.req.LimitRead, Owner: r.req.Owner,
-		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, RetryFor: r.req.RetryFor,
+		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, OpenFor: r.openFor(), RetryFor: r.req.RetryFor,
 	}
 }
 
-// timings are the leases, which TRANSFERPY_TEST_LEASE shortens, and the time
-// between checkpoints, which TRANSFERPY_TEST_CHECKPOINT does; durations both.
+// timings are the leases, which TRANSFERPY_TEST_LEASE shortens, the time between
+// checkpoints, which TRANSFERPY_TEST_CHECKPOINT does, and how long firewall rules
+// last, which TRANSFERPY_TEST_EXPIRY does; durations all.
 func timings(q Request) (timing, error) {
 	t := timing{lease: defaultLease, hold: q.ControlLostFor}
 	lease, err := testDuration("TRANSFERPY_TEST_LEASE")
@@ -103,7 +104,10 @@ func timings(q Request) (timing, error) {
 	if lease > 0 {
 		t.lease, t.hold = lease, min(lease, t.hold)
 	}
-	t.checkpoint, err = testDuration("TRANSFERPY_TEST_CHECKPOINT")
+	if t.checkpoint, err = testDuration("TRANSFERPY_TEST_CHECKPOINT"); err != nil {
+		return t, err
+	}
+	t.expiry, err = testDuration("TRANSFERPY_TEST_EXPIRY")
 	return t, err
 }
 
@@ -128,10 +132,8 @@ func (r *run) startPlugins(ctx context.Context) error {
 		return err
 	}
 	r.mode = mode
-	if r.req.Firewall != "none" {
-		if r.firewall, _, err = r.deps.Plugins.Firewall(ctx, r.req.Firewall); err != nil {
-			return err
-		}
+	if err := r.startFirewalls(ctx); err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	for _, e := range r.req.endpoints() {

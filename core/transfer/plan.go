@@ -165,8 +165,12 @@ func (r *run) atLeast() bool {
 
 func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	d := r.plan.Targets[i]
-	if r.firewall != nil {
-		add("open the port by firewall %s for the source and the two predecessors in the chain", r.req.Firewall)
+	switch name := r.req.firewallOf(r.req.Targets[i].Host); {
+	case name == FirewallNone || !r.firewalls.any():
+	case name == FirewallAuto:
+		add("firewall auto: only if the port is closed to the source or to one of the two predecessors in the chain, have it opened for them by what filters there (%s)", strings.Join(r.firewalls.auto, ", "))
+	default:
+		add("firewall %s: open the port for the source and the two predecessors in the chain", name)
 	}
 	staging := d.Dir + "/" + stagingPrefix + sdk.Raw(r.id+"-"+r.names[i])
 	add("stage in %s", staging.Display())

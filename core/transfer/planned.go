@@ -90,7 +90,7 @@ func (r *run) restore(state *journal.State) error {
 func (r *run) adoptHosts(state *journal.State, p *planned) {
 	byID := map[string]*agent{}
 	for _, h := range state.Hosts {
-		r.facts[h.Host] = &control.Facts{Instance: h.Instance, Now: r.report.Began.Add(h.Skew)}
+		r.facts[h.Host], r.clocks[h.Host] = &control.Facts{Instance: h.Instance}, h.Skew
 		ready, known := p.Agents[h.Agent]
 		if !known {
 			continue

@@ -83,7 +83,8 @@ func (r *run) probe(ctx context.Context, u union) (answers []sdk.Answers, refusa
 		}
 		facts := a.Reply.Facts
 		r.facts[host] = facts
-		if skew := facts.Now.Sub(now); skew.Abs() > clockSkew {
+		r.clocks[host] = facts.Now.Sub(now)
+		if skew := r.clocks[host]; skew.Abs() > clockSkew {
 			r.warn(host, fmt.Sprintf("its clock is off by about %s", skew.Round(time.Second)))
 		}
 		mine, err := u.answersOf(host, facts)

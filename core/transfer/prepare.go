@@ -104,7 +104,7 @@ func (r *run) journalHosts() []journal.Host {
 	hosts := make([]journal.Host, 0, len(r.hosts))
 	for _, h := range r.hosts {
 		place := r.fleet.PlaceOf(h)
-		record := journal.Host{Executor: executors[h], Host: h, Program: place.Program, StateDir: place.StateDir, Instance: r.facts[h].Instance, Skew: r.facts[h].Now.Sub(r.report.Began)}
+		record := journal.Host{Executor: executors[h], Host: h, Program: place.Program, StateDir: place.StateDir, Instance: r.facts[h].Instance, Skew: r.clocks[h]}
 		if a := r.agents[h]; a != nil {
 			record.Agent = a.id
 		}

@@ -18,8 +18,10 @@ type Request struct {
 	Targets []Endpoint `json:"targets"`
 
 	Mode     string `json:"mode"`     // plugin name
-	Firewall string `json:"firewall"` // plugin name
-	Port     int    `json:"port"`     // 0: choose
+	Firewall string `json:"firewall"` // plugin name, FirewallAuto or FirewallNone
+	// HostFirewalls are the same for the targets on single hosts.
+	HostFirewalls map[string]string `json:"host_firewalls,omitempty"`
+	Port          int               `json:"port"` // 0: choose
 
 	Compress bool   `json:"compress"`
 	Codec    string `json:"codec"`

@@ -30,7 +30,7 @@ var phases = []phase{
 	{"preflight", (*run).preflight, nil},
 	{"plan", (*run).makePlan, nil},
 	{"prepare", (*run).prepare, (*run).dry},
-	{"firewall", (*run).openFirewall, func(r *run) bool { return r.dry() || r.firewall == nil }},
+	{"firewall", (*run).openFirewall, func(r *run) bool { return r.dry() || !r.named() }},
 	{"start", (*run).start, (*run).dry},
 	{"begin", (*run).begin, func(r *run) bool { return r.dry() || !r.plan.Begins }},
 	{"move", (*run).move, (*run).dry},
@@ -65,7 +65,6 @@ type run struct {
 	eventMu sync.Mutex
 
 	mode     sdk.Mode
-	firewall sdk.Firewall // nil: nothing is opened
 	fleet    *remote.Fleet
 	hosts    []string // in the order of the chain, each once
 	journal  *journal.Journal
@@ -73,6 +72,7 @@ type run struct {
 
 	transfer sdk.Transfer
 	facts    map[string]*control.Facts
+	clocks   map[string]time.Duration // by how much hosts' clocks go before ours
 	found    sdk.Findings
 	plan     sdk.Plan
 	verify   control.VerifyLevel
@@ -86,8 +86,8 @@ type run struct {
 	manifestErr *sdk.Error // why there will be none
 
 	refusals   []*sdk.Error // why the run was refused
-	holes      []sdk.Hole   // what the firewall has opened, without expiry
-	renewAt    time.Time    // when the holes must be opened again
+	firewalls  firewalls
+	renewAt    time.Time // when the holes must be opened again
 	sourceDone bool
 	settledAt  time.Time       // when all targets were settled first
 	committing bool            // agents have been told to publish
@@ -96,12 +96,13 @@ type run struct {
 	report     *Report
 }
 
-// timing are the times that a test shortens by TRANSFERPY_TEST_LEASE and
-// TRANSFERPY_TEST_CHECKPOINT.
+// timing are the times that a test shortens by TRANSFERPY_TEST_LEASE,
+// TRANSFERPY_TEST_CHECKPOINT and TRANSFERPY_TEST_EXPIRY.
 type timing struct {
 	lease      time.Duration // before data flows, agents unasked for so long end
 	hold       time.Duration // afterwards
 	checkpoint time.Duration // between two checkpoints of a target; 0: as usual
+	expiry     time.Duration // of firewall rules; 0: as usual
 }
 
 // callTries is how often a call to a host is made in all that answers with
@@ -111,7 +112,7 @@ const callTries = 3
 func newRun(id string, deps Deps, events Events) *run {
 	return &run{
 		id: id, deps: deps, events: events, report: &Report{Transfer: id, Began: time.Now()},
-		facts: map[string]*control.Facts{}, agents: map[string]*agent{}, told: map[string]bool{},
+		facts: map[string]*control.Facts{}, clocks: map[string]time.Duration{}, agents: map[string]*agent{}, told: map[string]bool{},
 	}
 }
 

@@ -15,10 +15,15 @@ func (r *run) start(ctx context.Context) error {
 	if err := r.phase("start"); err != nil {
 		return err
 	}
-	if !r.plan.Begins {
-		return r.watch(ctx, control.PhaseVerified, r.firstWait())
+	r.firewalls.linkBy = time.Now().Add(r.req.LinkTimeout)
+	until := control.PhaseVerified
+	if r.plan.Begins {
+		until = control.PhaseReady
 	}
-	if err := r.watch(ctx, control.PhaseReady, r.firstWait()); err != nil {
+	if err := r.watch(ctx, until, r.firstWait()); err != nil {
+		return err
+	}
+	if err := r.heedClosed(ctx); err != nil || !r.plan.Begins {
 		return err
 	}
 	return r.poll(ctx, control.PhaseReady, func() bool {
@@ -73,8 +78,9 @@ func (r *run) watch(ctx context.Context, until control.Phase, wait time.Duration
 func (r *run) whomToAsk() (well, silent, without []string) {
 	for _, h := range r.asking.free(r.living()) {
 		a := r.agents[h]
+		a.asked = time.Now()
 		if a.heard.IsZero() {
-			a.heard = time.Now() // silence is counted from the first question on
+			a.heard = a.asked // silence is counted from the first question on
 		}
 		switch {
 		case !a.acked:

@@ -34,6 +34,9 @@ type Deps struct {
 	StateDir string
 	// Version of the program, for the journal.
 	Version string
+	// Firewalls are the firewall plugins that FirewallAuto chooses from, in
+	// the order in which they are asked; none: it opens nothing.
+	Firewalls []string
 	// Agents finds the agents to place; nil: those embedded in the binary.
 	Agents Agents
 	// AgentDirs are directories on the hosts that are tried for the agent

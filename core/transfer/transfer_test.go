@@ -252,7 +252,7 @@ func TestUndoThatFails(t *testing.T) {
 		if r.ExitCode != exit || r.Targets[0].ExitCode != 0 || r.Err == nil || !strings.Contains(r.Err.Hint, "cleanup "+r.Transfer) {
 			t.Errorf("exit %d: %v", r.ExitCode, r.Err)
 		}
-		if got := tr.verbs(); got != "probe prepare do start commit" {
+		if got := tr.verbs(); got != "probe prepare do do start commit" {
 			t.Errorf("calls: %s", got)
 		}
 	}

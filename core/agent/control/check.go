@@ -113,6 +113,14 @@ func (c *check) address(s string) {
 	c.that(err == nil, "no address: %.80q", s)
 }
 
+func (c *check) networks(list []string) {
+	c.count("data networks", len(list), maxAddresses)
+	for _, network := range list {
+		_, err := netip.ParsePrefix(network)
+		c.that(err == nil, "no network: %.80q", network)
+	}
+}
+
 func (c *check) port(what string, n int) { c.that(n >= 0 && n <= 65535, "%s is no port: %d", what, n) }
 
 func (c *check) command(cmd sdk.Command) {

@@ -42,7 +42,9 @@ func validRequests() map[string]*Request {
 		"manifest":    {Verb: VerbManifest, Transfer: "t", Call: "c", Wait: time.Second, Manifest: &Manifest{Agent: "a1", Offset: 7, Limit: 1 << 10}},
 		"verify": {Verb: VerbVerify, Transfer: "t", Call: "c", Verify: &Verify{Dir: "/srv/\xff", Owner: "name", Ignore: []string{"mtime"},
 			Parts: []VerifyPart{{Path: "/var/lib/transferpy/in/x", Digest: someDigest}}}},
-		"resume":        {Verb: VerbPrepare, Transfer: "t", Call: "c", Prepare: &Prepare{Keep: true, Resume: "t", Checkpoint: time.Second, Lease: 1, Hold: 1}},
+		"resume": {Verb: VerbPrepare, Transfer: "t", Call: "c", Prepare: &Prepare{Keep: true, Resume: "t", Checkpoint: time.Second, Lease: 1, Hold: 1}},
+		"route": {Verb: VerbRoute, Call: "c", Route: &Route{Networks: []string{"192.0.2.0/24"}, To: []RouteTo{
+			{Member: "target-1", Host: "root@db2", DataAddress: "192.0.2.1", Addresses: []string{"2001:db8::1"}, BootID: "b", NetNS: "n"}}}},
 		"prepare alone": {Verb: VerbPrepare, Transfer: "t", Call: "c", Prepare: &Prepare{Alone: true, Lease: 1, Hold: 1}},
 		"prepare port":  {Verb: VerbPrepare, Transfer: "20261123-ab_C", Call: "c", Prepare: &Prepare{Port: 65535, Lease: 1, Hold: 1}},
 	}
@@ -60,6 +62,9 @@ func validReplies() map[string]*Reply {
 		"piece":  {Agents: []Answer{{Agent: "a1", Piece: &Piece{Size: 5, Data: []byte("abc")}}}},
 		"verified": {Agents: []Answer{{Agent: "a1", Verified: &Verified{Entries: 2, Missing: 1,
 			Findings: []Finding{{Kind: FindingMissing, Path: "a\xff", What: "gone"}}, Warnings: []Warning{{What: "sockets", Count: 1}}}}}},
+		"routes": {Routes: map[string][]string{"target-1": {"192.0.2.1", "2001:db8::1"}, "target-2": {}}},
+		"closed": {Agents: []Answer{{Agent: "a1", Status: &Status{Closed: []ClosedPort{{Member: "target-1", Rounds: 2,
+			Addresses: []ClosedAddress{{Address: "192.0.2.1", Local: "192.0.2.2", Outcome: "timeout"}, {Address: "fe80::1%eth0", Outcome: "no-route"}}}}}}}},
 		"error": {Error: &sdk.Error{Kind: sdk.KindExists, Message: "taken"}},
 	}
 }
@@ -160,6 +165,10 @@ func TestRefusedRequests(t *testing.T) {
 		{"no argv", "do", func(q *Request) { q.Do.Parts["a1"].Commands[0].Argv = nil }},
 		{"undo without an id", "do", func(q *Request) { q.Do.Parts["a1"].Undo.ID = "" }},
 		{"undo never due", "do", func(q *Request) { q.Do.Parts["a1"].Undo.When = "later" }},
+		{"hostile network", "route", func(q *Request) { q.Route.Networks = []string{"here"} }},
+		{"route to a name", "route", func(q *Request) { q.Route.To[0].Addresses = []string{"db2"} }},
+		{"route to nobody", "route", func(q *Request) { q.Route.To[0].Member = "" }},
+		{"endless opening", "start", func(q *Request) { q.Start.Settings.OpenFor = 1 << 62 }},
 		{"hostile member", "commit", func(q *Request) { q.Commit.Members = []string{"a b"} }},
 	}
 	for _, tt := range tests {
@@ -212,6 +221,15 @@ func TestRefusedReplies(t *testing.T) {
 		{"short key", "ready", func(a *Reply) { a.Agents[0].Ready.SigningKey = someKey[:31] }},
 		{"fingerprint", "ready", func(a *Reply) { a.Agents[0].Ready.Fingerprint = "x" }},
 		{"port", "ready", func(a *Reply) { a.Agents[0].Ready.Port = 0 }},
+		{"route by a name", "routes", func(a *Reply) { a.Routes["target-1"] = []string{"db1"} }},
+		{"route of a path", "routes", func(a *Reply) { a.Routes["a/b"] = nil }},
+		{"closed port of a path", "closed", func(a *Reply) { a.Agents[0].Status.Closed[0].Member = "../x" }},
+		{"closed port untried", "closed", func(a *Reply) { a.Agents[0].Status.Closed[0].Rounds = 0 }},
+		{"closed port by a name", "closed", func(a *Reply) { a.Agents[0].Status.Closed[0].Addresses[0].Address = "db1" }},
+		{"closed to a name", "closed", func(a *Reply) { a.Agents[0].Status.Closed[0].Addresses[0].Local = "db1" }},
+		{"closed ports without end", "closed", func(a *Reply) {
+			a.Agents[0].Status.Closed = make([]ClosedPort, MaxClosed+1)
+		}},
 		{"phase", "status", func(a *Reply) { a.Agents[0].Status.Members[0].Phase = "x" }},
 		{"negative", "status", func(a *Reply) { a.Agents[0].Status.Members[0].Bytes = -1 }},
 		{"root", "status", func(a *Reply) { a.Agents[0].Status.Members[0].Root = "x" }},

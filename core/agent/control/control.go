@@ -43,6 +43,7 @@ const (
 
 	VerbManifest Verb = "manifest" // a piece of what was read, from the source's agent
 	VerbVerify   Verb = "verify"   // check a directory against a manifest
+	VerbRoute    Verb = "route"    // own addresses that lead to others; needs no agent
 )
 
 // Request is what the controller sends.
@@ -83,6 +84,7 @@ type Request struct {
 
 	Manifest *Manifest `json:"manifest,omitempty"`
 	Verify   *Verify   `json:"verify,omitempty"`
+	Route    *Route    `json:"route,omitempty"`
 }
 
 // Reply is what one invocation of transferpy-agent prints.
@@ -91,7 +93,10 @@ type Reply struct {
 	Facts  *Facts     `json:"facts,omitempty"`  // probe
 	Agents []Answer   `json:"agents,omitempty"` // one for every agent of the transfer here under this uid
 	Done   []DoResult `json:"done,omitempty"`   // a one-shot do
-	Error  *sdk.Error `json:"error,omitempty"`  // the request could not be handled at all
+	// Routes answers a route: own addresses by member, none where no address
+	// of it could be reached.
+	Routes map[string][]string `json:"routes,omitempty"`
+	Error  *sdk.Error          `json:"error,omitempty"` // the request could not be handled at all
 }
 
 // Answer is one agent's answer. Several host names may lead to the same

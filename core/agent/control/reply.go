@@ -24,6 +24,7 @@ func (a *Reply) Validate() error {
 		seen[answer.Agent] = true
 	}
 	doResults(c, a.Done)
+	validRoutes(c, a.Routes)
 	c.fault(a.Error)
 	return c.result()
 }

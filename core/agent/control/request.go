@@ -1,7 +1,6 @@
 package control
 
 import (
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ func (q *Request) Validate() error {
 	c := &check{}
 	c.that(q.V == Version, "the request's version is %d, not %d", q.V, Version)
 	c.id("the call", q.Call)
-	oneShot := q.Verb == VerbProbe || q.Verb == VerbDo
+	oneShot := q.Verb == VerbProbe || q.Verb == VerbDo || q.Verb == VerbRoute
 	if q.Transfer != "" || !oneShot {
 		c.id("the transfer", q.Transfer)
 	}
@@ -37,6 +36,7 @@ func (q *Request) validateParts(c *check) {
 		VerbProbe: q.Probe != nil, VerbPrepare: q.Prepare != nil, VerbStart: q.Start != nil,
 		VerbDo: q.Do != nil, VerbCommit: q.Commit != nil, VerbStop: q.Stop != nil,
 		VerbRecover: q.Recover != nil, VerbManifest: q.Manifest != nil, VerbVerify: q.Verify != nil,
+		VerbRoute: q.Route != nil,
 	}
 	has, takesPart := parts[q.Verb]
 	c.that(takesPart || q.Verb == VerbStatus || q.Verb == VerbBegin, "unknown verb %.80q", q.Verb)
@@ -66,6 +66,8 @@ func (q *Request) validateParts(c *check) {
 		q.Manifest.validate(c)
 	case VerbVerify:
 		q.Verify.validate(c)
+	case VerbRoute:
+		q.Route.validate(c)
 	}
 }
 
@@ -231,11 +233,7 @@ func (s *Settings) validate(c *check) {
 	}
 	c.that(s.LimitRate >= 0 && s.LimitRead >= 0, "a rate is negative")
 	c.text("the owner", s.Owner, maxName)
-	c.count("data networks", len(s.DataNetworks), maxAddresses)
-	for _, network := range s.DataNetworks {
-		_, err := netip.ParsePrefix(network)
-		c.that(err == nil, "no network: %.80q", network)
-	}
+	c.networks(s.DataNetworks)
 	c.duration("the link timeout", s.LinkTimeout, maxLease)
 	c.duration("open_for", s.OpenFor, maxLease)
 	c.duration("retry_for", s.RetryFor, maxLease)

@@ -28,7 +28,7 @@ const serveVerb = "serve"
 var verbs = []control.Verb{
 	control.VerbProbe, control.VerbPrepare, control.VerbStart, control.VerbDo, control.VerbStatus,
 	control.VerbBegin, control.VerbCommit, control.VerbStop, control.VerbRecover,
-	control.VerbManifest, control.VerbVerify,
+	control.VerbManifest, control.VerbVerify, control.VerbRoute,
 }
 
 // Main runs one invocation of transferpy-agent and returns its exit code: 0
@@ -123,6 +123,8 @@ func handle(ctx context.Context, inv *invocation, stdin io.Reader) (*control.Rep
 		return probe(ctx, state, q.Probe)
 	case q.Verb == control.VerbDo && q.Transfer == "":
 		return doHere(ctx, state, q.Do)
+	case q.Verb == control.VerbRoute:
+		return route(ctx, state, q.Route)
 	case q.Verb == control.VerbPrepare:
 		return prepare(ctx, state, q)
 	case q.Verb == control.VerbRecover:
