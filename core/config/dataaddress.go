@@ -60,5 +60,5 @@ func ofHosts(by map[string]string, ends []transfer.Endpoint) map[string]string {
 // DataAddress is the configured address at which an end is dialled first;
 // empty: none.
 func (s *Settings) DataAddress(end transfer.Endpoint) string {
-	return dataAddresses(s.addresses, []transfer.Endpoint{end})[end.Host]
+	return ofHosts(s.addresses, []transfer.Endpoint{end})[end.Host]
 }
