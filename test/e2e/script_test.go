@@ -140,7 +140,7 @@ func (s *script) host(neg bool, args []string) {
 // environ are the variables that change transferpy for tests.
 func (s *script) environ() []string {
 	var env []string
-	for _, name := range []string{"TRANSFERPY_TEST_LEASE", "TRANSFERPY_TEST_CHECKPOINT"} {
+	for _, name := range []string{"TRANSFERPY_TEST_LEASE", "TRANSFERPY_TEST_CHECKPOINT", "TRANSFERPY_TEST_EXPIRY"} {
 		if value := s.ts.Getenv(name); value != "" {
 			env = append(env, name+"="+value)
 		}
