@@ -315,31 +315,6 @@ func (h *fakeHost) idle() bool {
 	return true
 }
 
-// closed are the members that a filter keeps from being reached.
-func (s *site) closed() []string {
-	var names []string
-	for name, host := range s.ends {
-		if h := s.hosts[host]; name != "source" && h.filtered != "" && h.opened[h.filtered] == 0 {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// finds is what the source's agent tells of closed ports.
-func (h *fakeHost) finds() []control.ClosedPort {
-	if _, is := h.phases["source"]; !is {
-		return nil
-	}
-	var list []control.ClosedPort
-	h.rounds++
-	for _, name := range h.site.closed() {
-		list = append(list, control.ClosedPort{Member: name, Rounds: h.rounds, Addresses: []control.ClosedAddress{{Address: "192.0.2.2", Local: "192.0.2.1", Outcome: "timeout"}}})
-	}
-	return list
-}
-
 func (h *fakeHost) advance(to control.Phase) {
 	if h.site.closed() != nil {
 		return
@@ -385,28 +360,6 @@ func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 		return &control.Reply{Done: results}
 	}
 	return h.reply(control.Answer{Done: results})
-}
-
-// run carries out a command, and prints the key unless the command is known.
-func (h *fakeHost) run(key string, c sdk.Command) []byte {
-	switch {
-	case c.Argv[0] == "detect":
-		return []byte(h.filtered)
-	case c.Argv[0] == "open":
-		h.opened[string(c.Argv[1])]++
-	case len(c.Argv) == 2 && c.Argv[1] == "route":
-		req, err := control.DecodeRequest(bytes.NewReader(c.Stdin))
-		if err != nil {
-			return nil
-		}
-		reply := &control.Reply{Routes: map[string][]string{}}
-		for _, to := range req.Route.To {
-			reply.Routes[to.Member] = []string{"192.0.2.1", "2001:db8::1"}
-		}
-		data, _ := control.EncodeReply(reply)
-		return data
-	}
-	return []byte(key)
 }
 
 func (h *fakeHost) status() *control.Status {

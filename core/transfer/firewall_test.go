@@ -206,7 +206,7 @@ func TestOpenFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			tr := filtered(t, map[string]string{"a": "beta"}, "a")
 			tr.req.Firewall = firewall
-			tr.site.hosts["a"].down[control.VerbDo] = -1
+			tr.site.traits.PollEvery, tr.site.hosts["a"].down[control.VerbDo] = time.Second, -1
 			r := tr.run(t)
 			if r.ExitCode != ExitRefused || tr.site.hosts["a"].opened["beta"] != 0 {
 				t.Errorf("%s: exit %d: %v", firewall, r.ExitCode, r.Err)
