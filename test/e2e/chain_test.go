@@ -299,3 +299,60 @@ func TestSourceDiesInTheChain(t *testing.T) {
 	}
 	r.clean()
 }
+
+// TestMemoryOfAChain: a target that stalls for a while fills the memory of those
+// before it, up to what an agent may take; they keep each frame until the next
+// two members have it.
+func TestMemoryOfAChain(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAULT_ROUNDS") == "" {
+		t.Skip("only with FAULT_ROUNDS: it moves 300 MB to three targets")
+	}
+	const most = 256 << 20
+	r := newRig(t, lab.Options{Hosts: 4})
+	r.makeTree("db1", "/srv/data", bulk(300))
+	args := []string{"--codec", "none", "--limit-rate", "60M", "db1:/srv/data"}
+	for _, host := range []string{"db2", "db3", "db4"} {
+		r.sh(host, "mkdir /srv/in")
+		args = append(args, host+":/srv/in")
+	}
+	j := r.start(nil, args...)
+	j.staging("db3", "/srv/in", 30<<20)
+	stalled(r, "db3")
+	high := map[string]int64{}
+	for began := time.Now(); time.Since(began) < 6*time.Second; time.Sleep(100 * time.Millisecond) {
+		for _, host := range []string{"db1", "db2", "db3", "db4"} {
+			for _, p := range r.agents(host) {
+				high[host] = max(high[host], residentAtMost(p.PID))
+			}
+		}
+	}
+	woken(r, "db3")
+	j.wants(0)
+	for _, host := range []string{"db2", "db3", "db4"} {
+		r.same("db1", "/srv/data", host, "/srv/in/data")
+	}
+	for host, n := range high {
+		t.Logf("%s: %d MiB", host, n>>20)
+		if n > most {
+			t.Errorf("the agent on %s took %d MiB", host, n>>20)
+		}
+	}
+	r.clean()
+}
+
+// residentAtMost is the most memory that a process has had; 0 when it is gone.
+func residentAtMost(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, "VmHWM:"); found {
+			var kib int64
+			_, _ = fmt.Sscan(value, &kib) // 0 is below every bound
+			return kib << 10
+		}
+	}
+	return 0
+}
