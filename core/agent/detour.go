@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -16,15 +17,16 @@ import (
 // need-list.
 type detour struct {
 	// next names the member that may be joined in place of peer, and those
-	// between them that need not be tried. ok is false where there is none;
-	// wait then says that it is this host's own link which is lost: peer is waited
-	// for, and next asked again.
-	next func(peer control.Member) (to control.Member, between []control.Member, ok, wait bool)
+	// between them that need not be tried. ok is false where there is none.
+	next func(peer control.Member) (to control.Member, between []control.Member, ok bool)
+	// cut, if set, tells whether this host's own link is lost: then the peer is
+	// waited for.
+	cut func() bool
 	// tell is called, from the goroutine that sends, when members were lost:
 	// to has taken their place, or nobody has.
 	tell func(lost []control.Member, to *control.Member, why error)
 
-	waits time.Time        // since when next has said so; zero: it has not
+	waits time.Time        // since when cut has said so; zero: it has not
 	lost  []control.Member // not told yet
 	why   error            // what was wrong with the first of them
 }
@@ -41,11 +43,11 @@ const candidateStays = 3 * time.Second
 // is joined by the source.
 func (c *chain) newDetour(i int, tell func([]control.Member, *control.Member, error)) *detour {
 	peer := i + 1
-	return &detour{tell: tell, next: func(control.Member) (to control.Member, _ []control.Member, ok, wait bool) {
+	return &detour{tell: tell, next: func(control.Member) (to control.Member, _ []control.Member, ok bool) {
 		if peer++; peer > i+2 || peer >= len(c.plan.Members) {
-			return control.Member{}, nil, false, false
+			return control.Member{}, nil, false
 		}
-		return c.plan.Members[peer], nil, true, false
+		return c.plan.Members[peer], nil, true
 	}}
 }
 
@@ -80,11 +82,11 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 		case ctx.Err() != nil, o.way == nil, errors.Is(err, link.ErrBypassed):
 			return err
 		}
-		to, between, ok, wait := o.way.next(o.peer)
-		if wait && !errors.Is(err, sdk.ErrIntegrity) && o.waits() {
+		if !errors.Is(err, sdk.ErrIntegrity) && o.waits() {
 			why = err
 			continue
 		}
+		to, between, ok := o.way.next(o.peer)
 		if len(o.way.lost) == 0 {
 			o.way.why = err
 		}
@@ -99,16 +101,26 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 	}
 }
 
-// waits begins another round for the same peer, unless it has been away for too
-// long by now.
+// waits reports whether the same peer is to be tried for another round: while
+// this host's own link is lost, up to the time that a peer may stay away, and
+// once more when it is back.
 func (o *outgoing) waits() bool {
-	if o.way.waits.IsZero() {
+	cut, again := o.way.cut != nil && o.way.cut(), !o.way.waits.IsZero()
+	switch {
+	case !cut:
+		o.way.waits = time.Time{}
+	case !again:
 		o.way.waits = time.Now()
+	case time.Since(o.way.waits) > o.retry:
+		return false
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.stuck = time.Time{}
-	return time.Since(o.way.waits) < o.retry
+	if cut || again {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.stuck = time.Time{}
+		return true
+	}
+	return false
 }
 
 // turn makes another member the peer.
@@ -166,39 +178,32 @@ func (o *outgoing) end() {
 func (s *source) newDetour() *detour {
 	return &detour{tell: func(lost []control.Member, to *control.Member, why error) {
 		s.bypass(s.chain.plan.Members[0], lostNote(lost, to, why))
-	}, next: s.nextHead}
+	}, next: s.nextHead, cut: s.isCutOff}
 }
 
-func (s *source) nextHead(peer control.Member) (to control.Member, between []control.Member, ok, wait bool) {
+func (s *source) nextHead(peer control.Member) (to control.Member, between []control.Member, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.hears() {
-		return control.Member{}, nil, false, true
-	}
 	at := s.chain.index(peer.Name)
 	s.peers[at-1].fed = false
 	for _, p := range s.peers[at:] {
 		switch {
 		case p.fed:
-			return control.Member{}, between, false, false
+			return control.Member{}, between, false
 		case p.bypassed:
 		case !p.heard:
 			between = append(between, p.member)
 		default:
 			p.fed = true
-			return p.member, between, true, false
+			return p.member, between, true
 		}
 	}
-	return control.Member{}, between, false, false
+	return control.Member{}, between, false
 }
 
-// hears reports whether the source hears any target. It is called with the
-// lock held.
-func (s *source) hears() bool {
-	for _, p := range s.peers {
-		if p.heard {
-			return true
-		}
-	}
-	return false
+// isCutOff reports whether the source hears no target.
+func (s *source) isCutOff() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.peers, func(p *peer) bool { return p.heard })
 }
