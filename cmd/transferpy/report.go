@@ -55,20 +55,21 @@ func ending(r *transfer.Report) string {
 
 // doneJSON is the last line of --output json.
 type doneJSON struct {
-	V        int               `json:"v"`
-	Event    string            `json:"event"`
-	Time     time.Time         `json:"time"`
-	Transfer string            `json:"transfer_id"`
-	ExitCode int               `json:"exit_code"`
-	Seconds  float64           `json:"seconds"`
-	Calls    int               `json:"executor_calls"`
-	Source   endJSON           `json:"source"`
-	Targets  []targetJSON      `json:"targets"`
-	Warnings []control.Warning `json:"warnings,omitempty"`
-	Detours  []detourJSON      `json:"detours,omitempty"`
-	Manifest sdk.Raw           `json:"manifest,omitempty"`
-	Kept     bool              `json:"kept,omitempty"` // it can be resumed
-	Error    *sdk.Error        `json:"error,omitempty"`
+	V        int                   `json:"v"`
+	Event    string                `json:"event"`
+	Time     time.Time             `json:"time"`
+	Transfer string                `json:"transfer_id"`
+	ExitCode int                   `json:"exit_code"`
+	Seconds  float64               `json:"seconds"`
+	Calls    int                   `json:"executor_calls"`
+	Phases   []transfer.PhaseCalls `json:"calls_by_phase,omitempty"`
+	Source   endJSON               `json:"source"`
+	Targets  []targetJSON          `json:"targets"`
+	Warnings []control.Warning     `json:"warnings,omitempty"`
+	Detours  []detourJSON          `json:"detours,omitempty"`
+	Manifest sdk.Raw               `json:"manifest,omitempty"`
+	Kept     bool                  `json:"kept,omitempty"` // it can be resumed
+	Error    *sdk.Error            `json:"error,omitempty"`
 }
 
 // endJSON is one end of the transfer.
@@ -106,7 +107,7 @@ func detourLine(d *transfer.Detour) *detourJSON {
 // doneLine is the report as the last JSON line.
 func doneLine(r *transfer.Report) doneJSON {
 	d := doneJSON{V: 1, Event: string(transfer.EventDone), Time: time.Now(), Transfer: r.Transfer, ExitCode: r.ExitCode,
-		Seconds: r.Seconds, Calls: r.Calls, Source: endJSON{r.Source.Host, r.Source.Path},
+		Seconds: r.Seconds, Calls: r.Calls, Phases: r.PhaseCalls, Source: endJSON{r.Source.Host, r.Source.Path},
 		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Kept: r.Kept, Error: r.Err}
 	for _, t := range r.Targets {
 		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Address, t.Verified, t.Err})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -118,7 +120,19 @@ func (v *view) finish(r *transfer.Report) {
 		v.write(doneLine(r))
 		return
 	}
+	if v.verbose && len(r.PhaseCalls) > 0 {
+		v.log.line(time.Now(), "%s", callsText(r.PhaseCalls))
+	}
 	printReport(v.stdout, r, v.dryRun)
+}
+
+// callsText says how many executor calls each phase has made.
+func callsText(phases []transfer.PhaseCalls) string {
+	words := make([]string, len(phases))
+	for i, p := range phases {
+		words[i] = fmt.Sprintf("%s %d", p.Phase, p.Calls)
+	}
+	return "executor calls: " + strings.Join(words, ", ")
 }
 
 // close takes live lines away. What is printed afterwards need not go through

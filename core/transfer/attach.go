@@ -301,9 +301,7 @@ func (r *run) concludeLeft(err error) *Report {
 	r.passedOn = true
 	rep := r.report
 	rep.ExitCode, rep.Seconds = ExitControlLost, time.Since(rep.Began).Seconds()
-	if r.fleet != nil {
-		rep.Calls = r.fleet.Calls()
-	}
+	r.reportCalls()
 	rep.Err = &sdk.Error{Kind: sdk.KindCancelled, Message: "another transferpy has taken over transfer " + r.id + ": its agents do not obey this one any more",
 		Hint: "how it ends is told there"}
 	if errors.Is(err, ErrDetached) {

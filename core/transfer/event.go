@@ -83,11 +83,13 @@ type Report struct {
 	Source   Endpoint
 	Targets  []TargetReport
 	Warnings []control.Warning
-	Detours  []Detour   // in the order in which they were made
-	Manifest string     // the file that --manifest asked for, once it is written
-	Kept     bool       // what targets without a copy had received was left for Resume
-	Calls    int        // executor calls made
-	Err      *sdk.Error // what refused or failed the whole
+	Detours  []Detour // in the order in which they were made
+	Manifest string   // the file that --manifest asked for, once it is written
+	Kept     bool     // what targets without a copy had received was left for Resume
+	Calls    int      // executor calls made
+	// PhaseCalls are the calls by phase, without phases that made none.
+	PhaseCalls []PhaseCalls
+	Err        *sdk.Error // what refused or failed the whole
 }
 
 // TargetReport is how one target ended.

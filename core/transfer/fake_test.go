@@ -27,6 +27,7 @@ type site struct {
 	calls  []string          // verb and hosts of each call
 	ends   map[string]string // the host of each member, from the plan
 	hook   func(verb control.Verb)
+	dawdle func(ctx context.Context, req *control.Request) // before it is answered
 }
 
 // fakeHost is one host of a site.
@@ -109,6 +110,9 @@ func (s *site) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit fu
 	req, err := control.DecodeRequest(bytes.NewReader(s.message(hosts[0], cmd)))
 	if err != nil {
 		return err
+	}
+	if s.dawdle != nil {
+		s.dawdle(ctx, req)
 	}
 	hanging := false
 	defer func() {

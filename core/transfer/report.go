@@ -47,9 +47,7 @@ func (r *run) conclude(ctx context.Context, err error) *Report {
 	r.settleManifest()
 	rep.ExitCode = r.exitCode(err, left)
 	rep.Seconds = time.Since(rep.Began).Seconds()
-	if r.fleet != nil {
-		rep.Calls = r.fleet.Calls()
-	}
+	r.reportCalls()
 	r.record(rep, left == nil)
 	return rep
 }

@@ -94,6 +94,7 @@ type run struct {
 	ending     bool            // failures are consequences now, and told no more
 	told       map[string]bool // undos that were told, by agent and id
 	report     *Report
+	tally      tally
 }
 
 // timing are the times that a test shortens by TRANSFERPY_TEST_LEASE,
@@ -165,6 +166,7 @@ func (r *run) open(ctx context.Context) error {
 func (r *run) drive(ctx context.Context) error {
 	ctx, stay := r.leaving(ctx)
 	defer stay()
+	defer r.count(endPhase)
 	for i, p := range phases {
 		if p.skip != nil && p.skip(r) || r.isBehind(i) {
 			continue
@@ -172,6 +174,7 @@ func (r *run) drive(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		r.count(p.name)
 		r.emit(Event{Type: EventPhase, Phase: p.name, Message: p.name})
 		if err := p.run(r, ctx); err != nil {
 			return interrupted(ctx, err)
