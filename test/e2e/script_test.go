@@ -43,6 +43,8 @@ import (
 //	sshd HOST down|up       end a host's sshd with all of its sessions, and start it again
 //	install HOST            put a copy of transferpy there as /usr/local/bin/transferpy
 //	datanetwork             give every dbN an eth1 in a data network: 10.98.0.N, fd00:98::N
+//	backend cumin|salt [down]
+//	                        have ctl's transferpy use it, or have it fail
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
 //
 // Variables of the script that begin with TRANSFERPY_TEST_ reach transferpy.
@@ -53,7 +55,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
 		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
-		"killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
+		"backend": (*script).backend, "killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
 		"sshd": (*script).sshd, "install": (*script).install,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
