@@ -2,12 +2,20 @@ package transfer
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 )
+
+func TestCallsAreToldByPhase(t *testing.T) {
+	r := newTrial(t, "a", "b").run(t)
+	if want := []PhaseCalls{{"preflight", 1}, {"prepare", 1}, {"start", 1}, {"commit", 1}}; !slices.Equal(r.PhaseCalls, want) {
+		t.Errorf("calls by phase: %v, want %v", r.PhaseCalls, want)
+	}
+}
 
 // TestLongTransferMakesACallAMinute lets ten minutes pass over an executor
 // that wants to be asked once a minute, as cumin and salt do, with agents that
