@@ -17,11 +17,14 @@ type Firewall interface {
 
 	// Open lets the sources of each hole reach its port: in front of what
 	// drops, in every chain that drops, tagged with transfer id and expiry.
-	// Idempotent: the same hole again makes one rule, with the later expiry.
-	// Each rule goes through host.Change with its undo.
+	// Idempotent: the same hole again makes one rule, with the later expiry,
+	// in front again where others have put theirs before it. Each rule goes
+	// through host.Change with its undo. Where nothing drops no rule is made.
+	// All hosts are tried; the error is that of one that failed.
 	Open(ctx context.Context, transferID string, holes []Hole, host Host) ([]Rule, error)
 
-	// Close removes the rules; succeeds when they are gone already.
+	// Close removes the rules, which Open returned for this transfer; it
+	// succeeds when they are gone already.
 	Close(ctx context.Context, transferID string, rules []Rule, host Host) error
 
 	// Sweep removes tagged rules that are past their expiry by the host's
