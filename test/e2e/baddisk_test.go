@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// badDisk is a block device that stores another byte than was written, where
-// it is told to: what disks, cables and controllers do at times, beneath every
-// cache. It is a loop device over a file of FUSE, which a process of its own
+// badDisk is a block device that stores another byte than was written, or cannot
+// be read, where it is told so: what disks, cables and controllers do at times,
+// beneath every cache. It is a loop device over a file of FUSE, which a process of its own
 // serves; whatever happens to that process, nothing of it stays on the machine.
 type badDisk struct {
 	t      testing.TB
@@ -116,6 +116,13 @@ func (d *badDisk) forge(mark []byte, times int) (done int) {
 	return done
 }
 
+// fail makes blocks that hold mark unreadable from now on, and tells how often
+// such a one was asked for since it was told anything last.
+func (d *badDisk) fail(mark []byte) (failed int) { return d.forge(mark, failing) }
+
+// failing stands for the number of blocks to forge where reads are to fail.
+const failing = -1
+
 // forged is how often it has altered a byte; it is sound from now on.
 func (d *badDisk) forged() int { return d.forge([]byte("nothing"), 0) }
 
@@ -138,21 +145,26 @@ type forger struct {
 	mu     sync.Mutex
 	image  []byte
 	mark   []byte
-	left   int // blocks that are still to be altered
-	forged int
+	left   int // blocks that are still to be altered; failing: reads fail
+	forged int // or failed
 }
 
-func (f *forger) read(b []byte, at int64) {
+func (f *forger) read(b []byte, at int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	copy(b, f.image[at:])
+	if f.left == failing && bytes.Contains(b, f.mark) {
+		f.forged++
+		return errors.New("this block cannot be read")
+	}
+	return nil
 }
 
 func (f *forger) write(b []byte, at int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	copy(f.image[at:], b)
-	if f.left == 0 {
+	if f.left <= 0 {
 		return
 	}
 	if i := bytes.Index(b, f.mark); i >= 0 && i+len(f.mark) < len(b) {

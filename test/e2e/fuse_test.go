@@ -16,7 +16,7 @@ import (
 type fuseFile struct {
 	fd    int // of /dev/fuse
 	size  int64
-	read  func(b []byte, at int64)
+	read  func(b []byte, at int64) error // any error is the disk's own, EIO
 	write func(b []byte, at int64)
 }
 
@@ -124,7 +124,9 @@ func (f *fuseFile) answer(opcode uint32, in []byte) ([]byte, unix.Errno) {
 		size = min(size, f.size-at)
 		if opcode == fuseRead {
 			out := make([]byte, size)
-			f.read(out, at)
+			if f.read(out, at) != nil {
+				return nil, unix.EIO
+			}
 			return out, 0
 		}
 		f.write(in[fuseIOHeader:fuseIOHeader+size], at)
