@@ -2,7 +2,7 @@
 
 GO       ?= go
 ARCHES   ?= amd64 arm64
-FUZZTIME ?= 10s
+FUZZTIME ?= 30s
 FAULT_ROUNDS ?= 20
 ROUNDS   ?= 5
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
@@ -47,8 +47,8 @@ test-e2e: build ## the tests in the lab alone; needs root
 	$(GO) test -count=1 ./test/...
 
 .PHONY: faults
-faults: build ## FAULT_ROUNDS (20) transfers in the lab, each disturbed at random, and all faults of a chain; needs root
-	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 2h -run 'TestFaults(Resumed|Attached)?$$|InTheChain$$' -v ./test/e2e
+faults: build ## FAULT_ROUNDS (20) rounds of each fault in the lab, at random moments, and all faults of a chain; root, hours
+	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 6h -run 'TestFaults(Resumed|Attached)?$$|InTheChain$$' -v ./test/e2e
 
 .PHONY: race
 race: build ## all tests with the race detector; needs a C compiler
@@ -67,7 +67,7 @@ generate: ## sdk/proto/v1/*.pb.go from the .proto files
 	$(TOOL) buf generate
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: ## every fuzz target for FUZZTIME (30s)
 	scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
