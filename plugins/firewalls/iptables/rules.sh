@@ -24,11 +24,10 @@ tools() {
 		family=ip
 		[ "$program" = ip6tables ] && family=ip6
 		for kind in nft legacy; do
-			# Who cannot say that there is nothing may not pass it by.
 			if [ "$kind" = legacy ]; then
-				[ -e "/proc/net/${family}_tables_names" ] || continue
-				loaded=$(cat "/proc/net/${family}_tables_names") && [ -z "$loaded" ] && continue
-			elif has nft; then
+				[ -r "/proc/net/${family}_tables_names" ] || continue
+				read -r loaded <"/proc/net/${family}_tables_names" || continue
+			elif has nft; then # it may say that there is nothing; to fail says nothing
 				loaded=$(nft list tables "$family") && [ -z "$loaded" ] && continue
 			fi
 			if has "$program-$kind"; then

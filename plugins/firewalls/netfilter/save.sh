@@ -21,8 +21,11 @@ if [ "$kind" = legacy ]; then
 	# To run iptables-legacy where its tables are not loaded would load them.
 	names=/proc/net/${family}_tables_names
 	[ -e "$names" ] || exit 127
-	loaded=$(cat "$names") || exit 1
-	[ -n "$loaded" ] || exit 127
+	if ! [ -r "$names" ]; then
+		echo "$names: Permission denied" >&2
+		exit 1
+	fi
+	read -r loaded <"$names" || exit 127
 fi
 
 if has "$program-$kind" && has "$program-$kind-save"; then

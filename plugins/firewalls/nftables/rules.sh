@@ -74,9 +74,11 @@ remove() {
 }
 
 sweep() {
+	command -v nft >/dev/null 2>&1 || return 0 # so there is nothing of ours
 	here=$(ours) || exit
 	printf '%s\n' "$here" | while read -r what family table name id port expiry; do
-		[ "$what" = chain ] && over "$id" "$expiry" || continue
+		[ "$what" = chain ] || continue
+		over "$id" "$expiry" || continue
 		remove_chains "$name" || exit
 		echo "$id $port $expiry nft $family $table"
 	done
