@@ -38,7 +38,10 @@ func (r *run) move(ctx context.Context) error {
 // Begin may not have heard from the process before this one that it has ended.
 func (r *run) enterMove(ctx context.Context) error {
 	if !r.plan.Begins {
-		return r.phase("move")
+		if err := r.phase("move"); err != nil { // it flows already
+			r.warn("", "how far the transfer is could not be written into the journal: "+err.Error())
+		}
+		return nil
 	}
 	if s := r.source(); !r.attached || s.failed() || s.status.Phase.AtLeast(control.PhaseMoving) {
 		return nil

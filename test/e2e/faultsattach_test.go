@@ -93,7 +93,8 @@ func (r *round) playAttached() {
 // judgeAttached holds the end against what lies on the targets.
 func (r *round) judgeAttached(res result) {
 	whole := r.whole()
-	killed := res.code == 137 // and nothing was left to attach to: before it had begun, or after its end
+	// Nothing was left to attach to: it was before it had begun, or after its end.
+	killed := res.code == 137 || res.code != 0 && r.job.args[1] != "attach"
 	switch {
 	case whole == len(r.targets) && (res.code == 0 || killed):
 	case whole == 0 && (killed || res.code != 0 && strings.Contains(res.said(), "nothing had moved")):
