@@ -27,8 +27,10 @@ const (
 type closedPorts struct {
 	want func() // called without locks held, from any goroutine
 
-	mu sync.Mutex
-	by map[string]*closedPort // by the peer's name
+	mu      sync.Mutex
+	by      map[string]*closedPort // by the peer's name
+	first   int                    // dials under way of which nothing is known yet
+	waiting bool                   // the controller is to be called for once that is known
 }
 
 // closedPort is one of them.
@@ -40,13 +42,37 @@ type closedPort struct {
 	asked  int            // rounds by then
 }
 
-// watch is Dialer.Tried for a member of the chain.
+// watch is Dialer.Tried for one dial to a member of the chain.
 func (p *closedPorts) watch(index int, name string) func([]link.Attempt) {
+	p.mu.Lock()
+	p.first++
+	p.mu.Unlock()
+	var once sync.Once
 	return func(round []link.Attempt) {
-		if p.take(index, name, round) && p.want != nil {
+		wanted := p.take(index, name, round)
+		once.Do(func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.first--
+		})
+		if p.due(wanted) && p.want != nil {
 			p.want()
 		}
 	}
+}
+
+// due reports whether the controller is to be called for now. Dials that began
+// together find their ports closed at nearly the same time, and the controller
+// is to hear of all of them at once.
+func (p *closedPorts) due(wanted bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = p.waiting || wanted
+	if !p.waiting || p.first > 0 {
+		return false
+	}
+	p.waiting = false
+	return true
 }
 
 // take notes what came of a round. It reports whether the controller should
@@ -56,6 +82,9 @@ func (p *closedPorts) watch(index int, name string) func([]link.Attempt) {
 func (p *closedPorts) take(index int, name string, round []link.Attempt) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if round != nil && len(round) == 0 {
+		return false // broken off
+	}
 	if !link.Closed(round) {
 		delete(p.by, name)
 		return false

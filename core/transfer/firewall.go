@@ -285,9 +285,13 @@ func (r *run) tellRules(holes []*hole, name, did string, rules []sdk.Rule) {
 				continue
 			}
 			h.rules = append(h.rules, rule)
-			r.emit(Event{Type: EventFirewall, Host: rule.Host, Rule: &Rule{Firewall: name, Text: rule.Text, Port: h.agent.ready.Port, Sources: h.sources, Expiry: rule.Expiry},
-				Message: fmt.Sprintf("firewall %s %s port %d to %s, until the transfer ends or %s: %s", name, did, h.agent.ready.Port,
-					strings.Join(h.sources, " and "), rule.Expiry.UTC().Format("2006-01-02 15:04:05 UTC"), rule.Text)})
+			message := fmt.Sprintf("firewall %s %s port %d to %s, until the transfer ends or %s", name, did, h.agent.ready.Port,
+				strings.Join(h.sources, " and "), rule.Expiry.UTC().Format("2006-01-02 15:04:05 UTC"))
+			if did != hasRenewed { // else it has been shown
+				message += ": " + rule.Text
+			}
+			r.emit(Event{Type: EventFirewall, Host: rule.Host, Message: message,
+				Rule: &Rule{Firewall: name, Text: rule.Text, Port: h.agent.ready.Port, Sources: h.sources, Expiry: rule.Expiry}})
 		}
 	}
 }
@@ -308,6 +312,9 @@ func (r *run) lasts() time.Duration {
 	return 2*max(r.req.ControlLostFor, leastExpiry) + expirySlack
 }
 
+// hasRenewed is what was done to a rule that is there.
+const hasRenewed = "has renewed"
+
 // renewHoles opens the holes of a long transfer again at half of their time.
 func (r *run) renewHoles(ctx context.Context) {
 	var open []*hole
@@ -323,7 +330,7 @@ func (r *run) renewHoles(ctx context.Context) {
 	for _, h := range open {
 		works[h] = h.works
 	}
-	if err := r.change(ctx, open, newMemory(), "has renewed"); err != nil {
+	if err := r.change(ctx, open, newMemory(), hasRenewed); err != nil {
 		r.warn("", "a firewall rule could not be renewed, it is tried again: "+err.Error())
 		r.renewAt = time.Now().Add(r.lasts() / 8)
 		return

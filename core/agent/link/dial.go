@@ -33,8 +33,9 @@ type Dialer struct {
 	// for so long: the listener that was there is gone.
 	Refused time.Duration
 	// Tried, if set, is told what came of each round of attempts in which no
-	// address proved to be the peer, and with nil that one has. It is called
-	// from the goroutine of Dial, and must not block for long.
+	// address proved to be the peer, and with nil that one has; of a round that
+	// was broken off there is nothing to tell. It is called from the goroutine of
+	// Dial, once at least, and must not block for long.
 	Tried func([]Attempt)
 }
 
@@ -44,6 +45,7 @@ type Dialer struct {
 func (d *Dialer) Dial(ctx context.Context, h Hello) (*Conn, error) {
 	h.V = helloVersion
 	if len(d.Addresses) == 0 {
+		d.tell([]Attempt{})
 		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: d.Host, Message: "no address of the host can be used for data",
 			Hint: "does one of its addresses lie within --data-network?"}
 	}
@@ -140,9 +142,10 @@ func (d *Dialer) round(ctx context.Context, h Hello) (conn *Conn, reasons []stri
 			}
 		}
 	}
-	if ctx.Err() == nil { // else it was not tried for long enough
-		d.tell(tried)
+	if ctx.Err() != nil { // not for long enough
+		tried = []Attempt{}
 	}
+	d.tell(tried)
 	return nil, reasons, refused, nil
 }
 
