@@ -76,12 +76,9 @@ func answers(conn *net.UnixConn, follow bool, take func(Snapshot)) error {
 	in.Buffer(nil, maxSnapshot)
 	n := 0
 	for ; in.Scan(); n++ {
-		var s Snapshot
-		if err := json.Unmarshal(in.Bytes(), &s); err != nil {
-			return fmt.Errorf("it says what is no answer: %w", err)
-		}
-		if s.V != version {
-			return fmt.Errorf("it speaks version %d, this program version %d", s.V, version)
+		s, err := decodeSnapshot(in.Bytes())
+		if err != nil {
+			return err
 		}
 		if follow {
 			if err := conn.SetReadDeadline(time.Time{}); err != nil {
@@ -99,6 +96,18 @@ func answers(conn *net.UnixConn, follow bool, take func(Snapshot)) error {
 		return io.ErrUnexpectedEOF
 	}
 	return nil
+}
+
+// decodeSnapshot reads one answer; what a later release adds is passed over.
+func decodeSnapshot(line []byte) (Snapshot, error) {
+	var s Snapshot
+	if err := json.Unmarshal(line, &s); err != nil {
+		return s, fmt.Errorf("it says what is no answer: %w", err)
+	}
+	if s.V != version {
+		return s, fmt.Errorf("it speaks version %d, this program version %d", s.V, version)
+	}
+	return s, nil
 }
 
 func dial(ctx context.Context, dir, id string) (conn *net.UnixConn, err error) {

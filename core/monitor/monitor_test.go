@@ -1,7 +1,9 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -142,4 +144,27 @@ func TestNonsense(t *testing.T) {
 	if _, err := Status(t.Context(), dir, id); err != nil {
 		t.Errorf("and then: %v", err)
 	}
+}
+
+// FuzzSnapshot: what is read of an answer is told on as it was.
+func FuzzSnapshot(f *testing.F) {
+	f.Add([]byte(`{"v":1,"transfer":"t","pid":7,"phase":"move","total":-1,"members":[{"Host":"db2","Path":"/srv","Status":{"name":"target-1","phase":"moving"},"Rate":1.5}],"later":1}`))
+	f.Add([]byte(`{"v":2}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		s, err := decodeSnapshot(line)
+		if err != nil {
+			return
+		}
+		text, err := json.Marshal(s.slim())
+		if err != nil {
+			return // a time of no year
+		}
+		again, err := decodeSnapshot(text)
+		if err != nil {
+			t.Fatalf("%q is told as %q: %v", line, text, err)
+		}
+		if second, err := json.Marshal(again.slim()); err != nil || !bytes.Equal(text, second) {
+			t.Errorf("%q is told as %q, then as %q", line, text, second)
+		}
+	})
 }

@@ -112,12 +112,21 @@ func readResult(path string) (*result, error) {
 		return nil, err
 	}
 	defer file.Close()
+	return decodeResult(file)
+}
+
+func decodeResult(in io.Reader) (*result, error) {
 	var r result
-	if err := json.NewDecoder(io.LimitReader(file, 4*maxResult)).Decode(&r); err != nil {
+	if err := json.NewDecoder(io.LimitReader(in, 4*maxResult)).Decode(&r); err != nil {
 		return nil, err
 	}
 	if r.V != control.Version || r.Answer.Status == nil {
 		return nil, errors.New("it is of another version")
+	}
+	// A file that was tampered with must not keep the others from answering.
+	reply := control.Reply{V: control.Version, Agents: []control.Answer{r.Answer}}
+	if err := reply.Validate(); err != nil {
+		return nil, err
 	}
 	return &r, nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -82,4 +83,33 @@ func TestResultsAreBounded(t *testing.T) {
 	if n := len(resultsOf(st, "u")); n != 0 {
 		t.Errorf("%d old ones are left", n)
 	}
+}
+
+// FuzzResult: what is read of a file is a valid answer or refused, and is as
+// long as it may be when it is written again.
+func FuzzResult(f *testing.F) {
+	data, err := encodeResult(control.Answer{Agent: "a1", Status: &control.Status{Ended: true, Members: []control.MemberStatus{{Name: "target-1", Phase: control.PhaseCommitted}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"v":1,"answer":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeResult(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		reply := control.Reply{V: control.Version, Agents: []control.Answer{r.Answer}}
+		if err := reply.Validate(); err != nil {
+			t.Fatalf("%q is no answer: %v", data, err)
+		}
+		text, err := encodeResult(r.Answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeResult(bytes.NewReader(text))
+		if err != nil || again.Answer.Agent != r.Answer.Agent || len(again.Answer.Status.Members) != len(r.Answer.Status.Members) {
+			t.Errorf("%q is written as %q: %v", data, text, err)
+		}
+	})
 }
