@@ -22,7 +22,7 @@ func (v *visit) filters(ctx context.Context) {
 	if len(hosts) == 0 || ctx.Err() != nil {
 		return
 	}
-	seen := map[string][]string{}
+	seen, opens := map[string][]string{}, map[string]bool{}
 	for _, name := range v.req.Firewalls {
 		list, err := v.detect(ctx, name, hosts)
 		for _, h := range hosts {
@@ -34,7 +34,8 @@ func (v *visit) filters(ctx context.Context) {
 			if known := v.hosts[f.Host]; known == nil || f.Err != nil {
 				continue
 			}
-			seen[f.Host] = append(seen[f.Host], whatFilters(name, f)...)
+			seen[f.Host] = append(seen[f.Host], v.whatFilters(name, f)...)
+			opens[f.Host] = opens[f.Host] || f.Filters
 		}
 	}
 	for _, h := range hosts {
@@ -46,17 +47,25 @@ func (v *visit) filters(ctx context.Context) {
 			v.bad(h, "firewall", "look at OUTPUT on the host that dials, and at what lies between", "nothing here was seen to filter")
 			continue
 		}
-		v.bad(h, "firewall", "open the port there, or let transferpy do it: --firewall", "%s", strings.Join(seen[h], "; "))
+		advice := "open the port there"
+		if opens[h] {
+			advice = "nothing, if transferpy may open the port for the time of each transfer (--firewall auto, or by name); else open it there"
+		}
+		v.bad(h, "firewall", advice, "%s", strings.Join(seen[h], "; "))
 	}
 }
 
-// whatFilters is what one firewall has seen on a host, in words.
-func whatFilters(name string, f sdk.Filter) []string {
+// whatFilters is what one firewall has seen on a host, in words. What another one
+// opens, that one tells.
+func (v *visit) whatFilters(name string, f sdk.Filter) []string {
 	var list []string
 	if f.Filters {
 		list = append(list, f.What+" (--firewall "+name+" opens it)")
 	}
 	for _, b := range f.Others {
+		if slices.Contains(v.req.Firewalls, b.Firewall) {
+			continue
+		}
 		text := b.Hook + ": " + b.What
 		if b.Firewall != "" {
 			text += " (--firewall " + b.Firewall + " opens it)"
