@@ -166,8 +166,11 @@ func (s *standing) showHeld(ctx context.Context, settings *config.Settings, h *t
 	if err := transfer.Observe(ctx, s.id, follow, s.app.deps(plugins, settings), events); err != nil {
 		return err
 	}
-	if follow { // no agent is left, so nothing will change any more by itself
-		return &exitError{code: transfer.ExitControlLost}
+	if follow {
+		if now, err := transfer.Show("", s.id); err != nil || now.Held || now.Ended || now.Kept != nil {
+			return err // somebody has taken it over
+		}
+		return &exitError{code: transfer.ExitControlLost} // no agent is left to change anything
 	}
 	return s.show(statusJSON{State: "held", PID: h.Owner.PID, Phase: h.Phase, Message: last.Message}, last, listState(summary(h))+"\n  "+last.Message)
 }

@@ -15,7 +15,7 @@ import (
 // EventPhase that says until when the agents hold on. Nothing is changed, nothing
 // is taken over, and who observes keeps no agent alive: it is for transfers whose
 // process has died or detached. With follow it goes on, as often as the executors
-// bear, until no agent is left or ctx ends.
+// bear, until no agent is left, a process runs the transfer again, or ctx ends.
 func Observe(ctx context.Context, id string, follow bool, deps Deps, events Events) error {
 	deps, err := deps.complete()
 	if err != nil {
@@ -25,7 +25,7 @@ func Observe(ctx context.Context, id string, follow bool, deps Deps, events Even
 	if err != nil {
 		return err
 	}
-	req, err := attachable(&state)
+	req, err := requestOf(&state)
 	if err != nil {
 		return err
 	}
@@ -47,6 +47,9 @@ func Observe(ctx context.Context, id string, follow bool, deps Deps, events Even
 		began := time.Now()
 		if living := o.look(ctx); !follow || !living || ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if _, held, err := read(deps.StateDir, id); err != nil || held {
+			return err
 		}
 		if pause(ctx, every-time.Since(began)) != nil {
 			return context.Cause(ctx)
@@ -92,10 +95,14 @@ func (o *observer) look(ctx context.Context) (living bool) {
 	if len(o.run.members) > 0 {
 		o.run.progress()
 	}
+	advice := "transferpy attach " + o.run.id + " takes it over"
+	if len(o.run.members) == 0 { // there is no plan to go on with
+		advice = "transferpy cleanup " + o.run.id + " ends it now"
+	}
 	message := "no agent of it lives any more: transferpy attach " + o.run.id + " tells how it ended, and cleans up"
 	if agents > 0 {
-		message = fmt.Sprintf("%d agents hold it; nobody has asked them for %s, and in %s they undo what is not published: transferpy attach %s takes it over",
-			agents, unasked.Round(time.Second), endsIn.Round(time.Second), o.run.id)
+		message = fmt.Sprintf("%d agents hold it; nobody has asked them for %s, and in %s they undo what is not published: %s",
+			agents, unasked.Round(time.Second), endsIn.Round(time.Second), advice)
 	} else if living {
 		message = "its agents could not be asked"
 	}
