@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/transferpy/transferpy/core/config"
+	"github.com/transferpy/transferpy/core/transfer"
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin/fields"
 )
@@ -37,9 +38,32 @@ func (a *app) addSettings(cmd *cobra.Command, names ...string) *settingsFlags {
 		}
 		f.keys = append(f.keys, k)
 		f.add(k)
+		if values := valuesOf(k); len(values) > 0 {
+			if err := cmd.RegisterFlagCompletionFunc(k.Flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+				panic(err) // the flag has just been declared
+			}
+		}
 	}
 	f.set.StringArrayVarP(&f.options, "option", "o", nil, "set a plugin's option: `PLUGIN.KEY=VALUE`; a secret is given as @FILE or $VARIABLE; may be repeated")
 	return f
+}
+
+// valuesOf are the values of a key that a shell can complete.
+func valuesOf(k config.Key) []cobra.Completion {
+	kind := map[string]sdk.Kind{"executor": sdk.KindExecutor, "transfer_type": sdk.KindMode, "firewall": sdk.KindFirewall}[k.Name]
+	if kind == "" {
+		return k.Enum
+	}
+	var values []cobra.Completion
+	if kind == sdk.KindFirewall {
+		values = append(values, transfer.FirewallAuto)
+	}
+	for _, name := range bundledNames() {
+		if plugin, ok := strings.CutPrefix(name, string(kind)+"/"); ok {
+			values = append(values, plugin)
+		}
+	}
+	return values
 }
 
 // add declares the flag of one key. Values stay text: core/config parses

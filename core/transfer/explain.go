@@ -42,8 +42,8 @@ func (r *run) sightings(h *hole) []string {
 			words = append(words, fmt.Sprintf("firewall %s sees on %s: %s (%s)", s.firewall, s.Host, s.What, s.Why))
 		}
 		for _, b := range s.Others {
-			if !there && b.Hook != hookOutput {
-				continue // what comes in there is of no matter
+			if !there && b.Hook != hookOutput || there && slices.Contains(h.firewalls, b.Firewall) {
+				continue // what comes in there is of no matter, and what was opened does not drop any more
 			}
 			text := fmt.Sprintf("what may drop at %s of %s: %s", b.Hook, s.Host, b.What)
 			if !slices.Contains(words, text) {

@@ -62,6 +62,7 @@ type fakeHost struct {
 	generations []uint64
 
 	site     *site
+	clock    time.Duration  // by how much it goes before
 	filtered string         // the firewall that lets others reach it once it has opened; empty: they do
 	opened   map[string]int // how often each firewall has
 	rounds   int            // tried while something was closed
@@ -193,7 +194,7 @@ func (h *fakeHost) answer(req *control.Request) *control.Reply {
 	switch req.Verb {
 	case control.VerbProbe:
 		h.probes = append(h.probes, req.Probe)
-		f := &control.Facts{Instance: h.instance, Now: time.Now(), StateDir: "/state", Program: "/agent", Arch: "amd64", Paths: map[string]sdk.PathFacts{}}
+		f := &control.Facts{Instance: h.instance, Now: time.Now().Add(h.clock), StateDir: "/state", Program: "/agent", Arch: "amd64", Paths: map[string]sdk.PathFacts{}}
 		for _, q := range req.Probe.Paths {
 			f.Paths[q.ID] = sdk.PathFacts{Exists: true, Size: int64(len(q.Path))}
 		}

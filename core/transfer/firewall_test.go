@@ -214,3 +214,56 @@ func TestOpenFails(t *testing.T) {
 		})
 	}
 }
+
+// TestExpiryByTheHostsClock: a rule expires by the clock of the host that it is
+// on.
+func TestExpiryByTheHostsClock(t *testing.T) {
+	tr := filtered(t, map[string]string{"a": "beta", "b": "beta"}, "a", "b")
+	tr.site.hosts["a"].clock, tr.site.hosts["b"].clock = 3*time.Hour, -time.Hour
+	tr.req.ControlLostFor = 5 * time.Hour
+	if r := tr.run(t); r.ExitCode != 0 {
+		t.Fatal(r.Err)
+	}
+	for host, want := range map[string]int{"a": 610 + 180, "b": 610 - 60} { // minutes
+		h := tr.site.hosts[host]
+		if !slices.ContainsFunc(h.commands, func(c string) bool { return strings.HasSuffix(c, fmt.Sprintf("] %d", want)) }) {
+			t.Errorf("%s: %q, want the expiry in %d minutes", host, h.commands, want)
+		}
+	}
+}
+
+// TestForesee: a dry run tells what would be opened, and by whom, and opens
+// nothing.
+func TestForesee(t *testing.T) {
+	tr := filtered(t, map[string]string{"a": "beta", "b": "upstream"}, "a", "b")
+	tr.req.DryRun = true
+	r := tr.run(t)
+	if r.ExitCode != 0 || tr.verbs() != "probe do" {
+		t.Fatalf("exit %d, calls %s: %v", r.ExitCode, tr.verbs(), r.Err)
+	}
+	var lines []string
+	for _, e := range tr.events {
+		if e.Plan != nil {
+			for _, h := range e.Plan.Hosts {
+				for _, line := range h.Lines {
+					lines = append(lines, h.Host+": "+line)
+				}
+			}
+		}
+	}
+	plan := strings.Join(lines, "\n")
+	for _, want := range []string{
+		"a: firewall auto: only if the port is closed", "a: firewall beta sees beta: drops",
+		"a: firewall beta would put in front of it: accept tcp from 192.0.2.1, 2001:db8::1 to the port, with the comment transferpy:" + r.Transfer + ":",
+		"a: firewall alpha would change nothing", "b: firewall beta would change nothing", "b: what may drop beside it, at input: upstream: drops",
+	} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("%q is not in\n%s", want, plan)
+		}
+	}
+	for name, h := range tr.site.hosts {
+		if h.prepared || len(h.opened) > 0 || strings.Contains(fmt.Sprint(h.commands), "sweep") {
+			t.Errorf("%s was changed: %q", name, h.commands)
+		}
+	}
+}

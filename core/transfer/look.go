@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -97,13 +96,6 @@ func (r *run) routeTo(h *hole) control.RouteTo {
 // Of a dialler that tells neither, all that its host has.
 func (r *run) sourcesOf(h *hole, routes map[string]map[string][]string) []string {
 	sources := slices.Clone(h.sources)
-	add := func(list ...string) {
-		for _, s := range list {
-			if a, err := netip.ParseAddr(s); err == nil && !slices.Contains(sources, a.Unmap().WithZone("").String()) {
-				sources = append(sources, a.Unmap().WithZone("").String())
-			}
-		}
-	}
 	for _, d := range r.diallers(h) {
 		known := slices.Clone(routes[d.Host][h.agent.id])
 		for _, p := range r.agents[d.Host].closed {
@@ -116,7 +108,7 @@ func (r *run) sourcesOf(h *hole, routes map[string]map[string][]string) []string
 		if len(known) == 0 {
 			known = d.Addresses
 		}
-		add(known...)
+		sources = withAddresses(sources, known)
 	}
 	return sources
 }

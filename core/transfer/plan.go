@@ -27,6 +27,11 @@ func (r *run) makePlan(ctx context.Context) error {
 	if r.resumed && plan.Read.Builtin != sdk.BuiltinTree {
 		r.warn(r.req.Source.Host, "a stream cannot be gone on with: it is read and sent anew from its beginning")
 	}
+	if r.dry() && r.firewalls.any() {
+		if err := r.foresee(ctx); err != nil {
+			return &refusal{ExitRefused, err}
+		}
+	}
 	view := r.view()
 	r.emit(Event{Type: EventPlanned, Plan: view, Total: plan.Bytes, AtLeast: view.AtLeast, Message: "the plan stands"})
 	return nil
@@ -165,13 +170,7 @@ func (r *run) atLeast() bool {
 
 func (r *run) viewTarget(add func(format string, args ...any), i int) {
 	d := r.plan.Targets[i]
-	switch name := r.req.firewallOf(r.req.Targets[i].Host); {
-	case name == FirewallNone || !r.firewalls.any():
-	case name == FirewallAuto:
-		add("firewall auto: only if the port is closed to the source or to one of the two predecessors in the chain, have it opened for them by what filters there (%s)", strings.Join(r.firewalls.auto, ", "))
-	default:
-		add("firewall %s: open the port for the source and the two predecessors in the chain", name)
-	}
+	r.viewFirewall(add, i)
 	staging := d.Dir + "/" + stagingPrefix + sdk.Raw(r.id+"-"+r.names[i])
 	add("stage in %s", staging.Display())
 	add("write %s", stageText(r.plan.Write))

@@ -87,7 +87,8 @@ type run struct {
 
 	refusals   []*sdk.Error // why the run was refused
 	firewalls  firewalls
-	renewAt    time.Time // when the holes must be opened again
+	foreseen   *foresight // of a dry run
+	renewAt    time.Time  // when the holes must be opened again
 	sourceDone bool
 	settledAt  time.Time       // when all targets were settled first
 	committing bool            // agents have been told to publish

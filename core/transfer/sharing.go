@@ -113,6 +113,9 @@ func (s *sharing) carryOut(calls []*sharedCall) {
 // place is where one command of a call went.
 type place struct{ part, command int }
 
+// noCommand is the place of what asked for nothing.
+const noCommand = -1
+
 // mergeParts puts what changes nothing into one part for each host, and there
 // equal commands into one.
 func mergeParts(calls []*sharedCall) (parts []part, of [][][]place) {
@@ -143,7 +146,7 @@ func mergeParts(calls []*sharedCall) (parts []part, of [][][]place) {
 				places = append(places, same)
 			}
 			if len(places) == 0 {
-				places = []place{{at, 0}}
+				places = []place{{at, noCommand}}
 			}
 			mine = append(mine, places)
 		}
@@ -168,7 +171,7 @@ func pick(all []sdk.HostResults, of [][]place) []sdk.HostResults {
 		whole := all[places[0].part]
 		mine[i] = sdk.HostResults{Host: whole.Host, Err: whole.Err}
 		for _, at := range places {
-			if at.command < len(whole.Results) {
+			if at.command != noCommand && at.command < len(whole.Results) {
 				mine[i].Results = append(mine[i].Results, whole.Results[at.command])
 			}
 		}
