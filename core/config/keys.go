@@ -33,7 +33,7 @@ var Keys = []Key{
 	{Name: "stop_slave", Flag: "stop-slave", Type: sdk.TypeBool, Default: "no", Help: "stop replication while reading; type xtrabackup only"},
 	{Name: "verbose", Flag: "verbose", Type: sdk.TypeBool, Default: "no", Help: "say more on standard error"},
 
-	{Name: "executor", Flag: "executor", Type: sdk.TypeString, Default: "ssh", Help: "`NAME` of the executor that runs commands on hosts; the host localhost always has executor local"},
+	{Name: "executor", Flag: "executor", Type: sdk.TypeString, Default: "ssh", Help: "`NAME` of the executor that runs commands on hosts: ssh, cumin, salt or a plugin; the host localhost always has executor local"},
 	{Name: "firewall", Flag: "firewall", Type: sdk.TypeString, Default: "auto", Help: "`NAME` of the firewall plugin that opens the targets' port before it is tried; auto: only where it is closed, by what filters there; none: never"},
 	{Name: "host_firewall", Type: sdk.TypeList},
 	{Name: "codec", Flag: "codec", Type: sdk.TypeString, Default: "auto", Enum: codecs, Help: "compress with `CODEC`: " + codecHelp},

@@ -27,9 +27,9 @@ type keyring struct {
 	notes   []string // keys that could not be used, each with what to do
 }
 
-// newKeyring collects keys in the order of ssh: the agent's that match an
-// identity file, the agent's others (unless IdentitiesOnly), then the files
-// that no agent holds.
+// newKeyring collects keys in the order of ssh: certificates, the agent's keys
+// that match an identity file, the agent's others (unless IdentitiesOnly), then
+// the files that no agent holds.
 func newKeyring(s *settings, deadline time.Time) *keyring {
 	k := &keyring{s: s}
 	held := k.askAgent(deadline)
@@ -64,6 +64,8 @@ func newKeyring(s *settings, deadline time.Time) *keyring {
 		}
 	}
 	k.signers = append(k.signers, files...)
+	k.certify()
+	k.accept()
 	return k
 }
 

@@ -195,14 +195,6 @@ Host circle
 	}
 }
 
-func TestProxyCommandIsRefused(t *testing.T) {
-	l := startSSHD(t)
-	l.conf = l.config(t, "ssh_config", "Host *\n  ProxyCommand nc %h %p")
-	if r := runOne(t, l.executor(t), "db1", nothing); !errors.Is(r.Err, sdk.ErrUnsupported) || !strings.Contains(r.Err.Hint, "ProxyJump") {
-		t.Errorf("got %v", r.Err)
-	}
-}
-
 func TestBrokenConfiguration(t *testing.T) {
 	l := startSSHD(t)
 	l.conf = l.write(t, "broken", "NoSuchOption yes\n", 0o600)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,7 +40,13 @@ func handshake(ctx context.Context, nc net.Conn, s *settings, known *knownHosts)
 	defer stop()
 
 	address := net.JoinHostPort(s.hostName, strconv.Itoa(s.port))
+	supported := ssh.SupportedAlgorithms()
 	conn, chans, reqs, err := ssh.NewClientConn(nc, address, &ssh.ClientConfig{
+		Config: ssh.Config{
+			Ciphers:      common(s.ciphers, supported.Ciphers),
+			KeyExchanges: common(s.kexAlgorithms, supported.KeyExchanges),
+			MACs:         common(s.macs, supported.MACs),
+		},
 		User:              s.user,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(ring.signers...)},
 		HostKeyCallback:   keys.check,
@@ -70,10 +77,30 @@ func handshake(ctx context.Context, nc net.Conn, s *settings, known *knownHosts)
 	return nil, &sdk.Error{Kind: sdk.KindUnreachable, Message: fmt.Sprintf("no SSH connection to %s: %v", address, err), Hint: "is it sshd that listens there?"}
 }
 
+// common are those of ssh_config's algorithms, in its order, that we have too;
+// nil, which means the usual ones, where it names none or none of ours.
+func common(wanted, have []string) []string {
+	var both []string
+	for _, a := range wanted {
+		if slices.Contains(have, a) {
+			both = append(both, a)
+		}
+	}
+	return both
+}
+
 // dialTCP connects to the host itself.
 func dialTCP(ctx context.Context, s *settings) (net.Conn, *sdk.Error) {
 	address := net.JoinHostPort(s.hostName, strconv.Itoa(s.port))
-	nc, err := (&net.Dialer{Timeout: s.connectTimeout, KeepAlive: 15 * time.Second}).DialContext(ctx, "tcp", address)
+	dialer := &net.Dialer{Timeout: s.connectTimeout, KeepAlive: 15 * time.Second}
+	if s.bindAddress != "" {
+		ip := net.ParseIP(s.bindAddress)
+		if ip == nil {
+			return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: fmt.Sprintf("BindAddress %s is no address", s.bindAddress), Hint: "write an address in ssh_config, or use -o ssh.client=system"}
+		}
+		dialer.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	nc, err := dialer.DialContext(ctx, s.network, address)
 	if err != nil {
 		return nil, unreachable(address, s.connectTimeout, err)
 	}

@@ -148,13 +148,6 @@ func (p *pool) connect(h hop) (*conn, *sdk.Error) {
 	if h.via != "" {
 		chain = h.via
 	}
-	if chain == "" && s.proxyCommand != "" {
-		return nil, &sdk.Error{
-			Kind:    sdk.KindUnsupported,
-			Message: "ssh_config has a ProxyCommand for it, which this executor cannot use",
-			Hint:    "write ProxyJump instead",
-		}
-	}
 	client, err := p.dial(s, chain, h.depth)
 	if err != nil {
 		return nil, err
@@ -175,6 +168,17 @@ func (p *pool) connect(h hop) (*conn, *sdk.Error) {
 }
 
 func (p *pool) dial(s *settings, chain string, depth int) (*ssh.Client, *sdk.Error) {
+	if chain == "" && s.proxyCommand != "" {
+		nc, err := dialCommand(p.ctx, s, &p.wg)
+		if err != nil {
+			return nil, err
+		}
+		client, err := handshake(p.ctx, nc, s, &p.known)
+		if err != nil {
+			return nil, nc.(*proxied).explain(err)
+		}
+		return client, nil
+	}
 	if chain == "" {
 		nc, err := dialTCP(p.ctx, s)
 		if err != nil {

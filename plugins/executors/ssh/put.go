@@ -15,6 +15,10 @@ func (e *executor) Put(ctx context.Context, hosts []string, file sdk.File, emit 
 	if err != nil {
 		return err
 	}
+	if e.opts.installed {
+		e.putSystem(ctx, hosts, file, emit)
+		return nil
+	}
 	write, err := newJob(cmd, e.opts.sudo)
 	if err != nil {
 		return err

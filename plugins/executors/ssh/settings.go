@@ -37,6 +37,7 @@ type settings struct {
 	port              int
 	user              string
 	identityFiles     []string
+	certificateFiles  []string
 	identitiesOnly    bool
 	identityAgent     string // a socket; empty: no agent
 	proxyJump         string
@@ -45,6 +46,12 @@ type settings struct {
 	hostKeyAlias      string
 	strictHostKeys    string // yes, no or accept-new
 	hostKeyAlgorithms []string
+	pubkeyAlgorithms  []string
+	ciphers           []string
+	kexAlgorithms     []string
+	macs              []string
+	network           string // of the connection: tcp, tcp4 or tcp6
+	bindAddress       string // where it comes from; empty: as the kernel likes
 	connectTimeout    time.Duration
 	aliveInterval     time.Duration // 0: none asked for
 	aliveCount        int
@@ -165,7 +172,7 @@ func lookupFailure(h hop, err error, stderr string) *sdk.Error {
 // in lower case.
 func parseSettings(text, host string) (*settings, *sdk.Error) {
 	s := &settings{
-		host: host, hostName: host, port: 22,
+		host: host, hostName: host, port: 22, network: "tcp",
 		strictHostKeys: "yes", identityAgent: os.Getenv("SSH_AUTH_SOCK"),
 		connectTimeout: defaultConnectTimeout, aliveCount: 3,
 	}
@@ -179,10 +186,20 @@ func parseSettings(text, host string) (*settings, *sdk.Error) {
 			global = splitPaths(value)
 		case "hostkeyalgorithms":
 			s.hostKeyAlgorithms = strings.Split(value, ",")
+		case "pubkeyacceptedalgorithms":
+			s.pubkeyAlgorithms = strings.Split(value, ",")
+		case "ciphers":
+			s.ciphers = strings.Split(value, ",")
+		case "kexalgorithms":
+			s.kexAlgorithms = strings.Split(value, ",")
+		case "macs":
+			s.macs = strings.Split(value, ",")
 		case "stricthostkeychecking":
 			s.strictHostKeys = strictness(value)
 		case "identityfile":
 			s.identityFiles = append(s.identityFiles, value)
+		case "certificatefile":
+			s.certificateFiles = append(s.certificateFiles, value)
 		default:
 			s.set(key, value)
 		}
@@ -211,6 +228,13 @@ func (s *settings) set(key, value string) {
 		s.proxyCommand = notNone(value)
 	case "hostkeyalias":
 		s.hostKeyAlias = value
+	case "addressfamily":
+		s.network = map[string]string{"inet": "tcp4", "inet6": "tcp6"}[value]
+		if s.network == "" {
+			s.network = "tcp"
+		}
+	case "bindaddress":
+		s.bindAddress = notNone(value)
 	case "connecttimeout":
 		if number > 0 {
 			s.connectTimeout = time.Duration(number) * time.Second
@@ -272,7 +296,7 @@ func splitPaths(list string) []string {
 
 // expandAll resolves ~ and % in the paths, which ssh -G prints as written.
 func (s *settings) expandAll() *sdk.Error {
-	for _, list := range []([]string){s.identityFiles, s.knownHosts} {
+	for _, list := range []([]string){s.identityFiles, s.certificateFiles, s.knownHosts} {
 		for i := range list {
 			path, err := s.expand(list[i])
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/sdk"
+	"github.com/transferpy/transferpy/sdk/shell"
 )
 
 const (
@@ -27,6 +28,7 @@ const (
 // options are the plugin's own configuration.
 type options struct {
 	sudo           bool
+	installed      bool   // the system's ssh does the work
 	config         string // -F of ssh; empty: the operator's and the system's
 	user           string
 	port           int
@@ -73,11 +75,13 @@ func (*executor) Describe() sdk.Description {
 			{Name: "user", Type: sdk.TypeString, Help: "log in as this user, whatever ssh_config says"},
 			{Name: "port", Type: sdk.TypeInt, Help: "connect to this port, whatever ssh_config says"},
 			{Name: "known_hosts", Type: sdk.TypeString, Help: "a known_hosts file to use instead of those of ssh_config"},
+			{Name: "client", Type: sdk.TypeString, Default: "own", Enum: []string{"own", "system"},
+				Help: "own: the SSH of this program; system: the installed ssh, for FIDO keys, GSSAPI and PKCS#11, each call a process"},
 			{Name: "connect_timeout", Type: sdk.TypeDuration, Help: "time to reach a host; else ConnectTimeout of ssh_config, else 10s"},
 		},
-		// HOME and the agent's socket for the keys; PATH to find ssh, and
+		// KRB5CCNAME is for the system's ssh. HOME and the agent's socket for the keys; PATH to find ssh, and
 		// what Match exec and ProxyJump of ssh_config may look at.
-		Environment: []string{"SSH_AUTH_SOCK", "HOME", "USER", "LOGNAME", "PATH"},
+		Environment: []string{"SSH_AUTH_SOCK", "HOME", "USER", "LOGNAME", "PATH", "SHELL", "KRB5CCNAME", "XDG_CACHE_HOME"},
 		Executor: sdk.ExecutorTraits{
 			CanPut:     true,
 			MaxCommand: maxCommand,
@@ -101,6 +105,7 @@ func (e *executor) Configure(_ context.Context, v sdk.Values) ([]sdk.Diagnostic,
 	}
 	o := options{
 		sudo:           v.Bool("sudo"),
+		installed:      v.String("client") == "system",
 		config:         v.String("config"),
 		user:           v.String("user"),
 		port:           int(v.Int("port")),
@@ -137,6 +142,13 @@ func (e *executor) Configure(_ context.Context, v sdk.Values) ([]sdk.Diagnostic,
 func (e *executor) Run(ctx context.Context, hosts []string, cmd sdk.Command, emit func(sdk.Result)) error {
 	if cmd.Timeout <= 0 {
 		cmd.Timeout = maxWait
+	}
+	if e.opts.installed {
+		if _, err := shell.Join(cmd.Argv); err != nil {
+			return err
+		}
+		e.runSystem(ctx, hosts, cmd, emit)
+		return nil
 	}
 	j, err := newJob(cmd, e.opts.sudo)
 	if err != nil {
