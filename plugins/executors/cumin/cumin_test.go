@@ -257,7 +257,13 @@ func TestPutInPieces(t *testing.T) {
 		}
 		for what, content := range map[string][]byte{"packed": []byte(strings.Repeat("transferpy\n", 50_000)), "random": random, "empty": nil} {
 			file := sdk.File{Path: sdk.Raw(filepath.Join(dir, name+" "+what)), Mode: 0o640, Content: content}
-			for _, want := range []error{nil, sdk.ErrExists} {
+			wanted := []error{nil, sdk.ErrExists} // half a second of Python a call: not all of everything
+			if what != "packed" {
+				if wanted = wanted[:1]; name != "asked for" {
+					continue
+				}
+			}
+			for _, want := range wanted {
 				var got error = sdk.ErrInternal
 				if err := e.Put(t.Context(), []string{"db1"}, file, func(r sdk.Result) {
 					got = nil
