@@ -100,7 +100,7 @@ func (r *rig) state(host, dir string) error {
 		case info.Mode().IsRegular() && info.Size() == 0:
 		case info.Mode().IsRegular() && info.Mode()&0o111 != 0 && isProgram(path):
 		case host == lab.Control && strings.HasPrefix(rel, "/control/"):
-		case strings.HasPrefix(rel, "/results/") && info.Size() < 64<<10: // how agents that have published have ended, for a week
+		case (strings.HasPrefix(rel, "/results/") || strings.HasPrefix(rel, "/transferpy/results/")) && info.Size() < 64<<10: // how agents that have published have ended, for a week
 		default:
 			errs = append(errs, fmt.Errorf("%s: %s%s (%v) is left", host, dir, rel, info.Mode()))
 		}
