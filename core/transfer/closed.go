@@ -67,7 +67,9 @@ func (r *run) heedClosed(ctx context.Context) error {
 		switch {
 		case h.name == FirewallNone, time.Now().Before(h.rests), !r.believed(s):
 		case h.opened.IsZero() && h.looked.IsZero():
-			r.tellClosed(s, "")
+			if !h.told {
+				r.tellClosed(s, "")
+			}
 			fresh = append(fresh, h)
 		case h.works:
 			r.tellClosed(s, " any more; its firewall may have been loaded anew")
@@ -140,7 +142,10 @@ func (r *run) giveUp(h *hole, s *shut) error {
 	if r.linking() {
 		return &refusal{ExitRefused, err}
 	}
-	r.warn(h.agent.host, err.Error())
+	if !h.told {
+		r.warn(h.agent.host, err.Error()+"; it is looked at again while links to it are retried")
+	}
+	h.told = true
 	h.rest()
 	return nil
 }
@@ -183,7 +188,7 @@ func (r *run) noteReached(list []*shut) {
 		if r.firewalls.closed[h.agent.id] != nil || !r.linked(h) {
 			continue
 		}
-		h.works = true
+		h.works, h.told = true, false
 		if h.opened.IsZero() {
 			h.looked, h.seen = time.Time{}, nil
 		}

@@ -60,6 +60,7 @@ type hole struct {
 	works  bool           // it was reached since then
 	rounds map[string]int // by dialling agent: what it had tried when it was heard first since then
 	rests  time.Time      // until when nothing is done about it
+	told   bool           // that it stays closed in mid-transfer
 }
 
 // sighting is what a plugin found on a host.

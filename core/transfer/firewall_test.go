@@ -129,6 +129,11 @@ func TestStaysClosed(t *testing.T) {
 				if r.ExitCode != ExitRefused || !errors.Is(r.Err, sdk.ErrUnreachable) || r.Err.Host != "a" {
 					t.Fatalf("exit %d: %v", r.ExitCode, r.Err)
 				}
+				for _, target := range r.Targets {
+					if target.ExitCode != ExitRefused {
+						t.Errorf("%s: exit %d", target.Host, target.ExitCode)
+					}
+				}
 				for _, want := range c.says {
 					if !strings.Contains(r.Err.Message, want) {
 						t.Errorf("%q is not in %q", want, r.Err.Message)

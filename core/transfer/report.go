@@ -60,6 +60,9 @@ func (r *run) reportMembers(err error) {
 		if i > 0 {
 			r.reportTarget(&rep.Targets[i-1], m)
 			rep.Targets[i-1].Address = r.members[i-1].status.Peer
+			if m.err != nil && m.err == rep.Err && exitOf(err) == ExitRefused {
+				rep.Targets[i-1].ExitCode = ExitRefused // nothing had moved
+			}
 		}
 	}
 	if len(r.members) == 0 && rep.Err != nil {
