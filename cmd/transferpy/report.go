@@ -48,7 +48,7 @@ func ending(r *transfer.Report) string {
 	case transfer.ExitSIGINT, transfer.ExitSIGTERM:
 		return "stopped"
 	case transfer.ExitControlLost:
-		return "lost"
+		return "unfinished"
 	}
 	return "failed"
 }

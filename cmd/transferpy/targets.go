@@ -40,13 +40,21 @@ func printTargets(w io.Writer, targets []transfer.TargetReport, whole *sdk.Error
 		case t.Err != nil && (whole == nil || *t.Err != *whole):
 			printFailure(w, t)
 		case !some:
-			fmt.Fprintf(w, "  %s: not copied\n", targetName(t))
+			fmt.Fprintf(w, "  %s: %s\n", targetName(t), noCopy(t))
 		}
 	}
 }
 
 // ended reports whether a target has its copy.
 func ended(t *transfer.TargetReport) bool { return t.Err == nil && t.ExitCode == transfer.ExitOK }
+
+// noCopy says that a target has no copy, or that nobody knows.
+func noCopy(t *transfer.TargetReport) string {
+	if t.ExitCode == transfer.ExitControlLost {
+		return "not known yet"
+	}
+	return "not copied"
+}
 
 func targetName(t *transfer.TargetReport) string {
 	return printable(t.Host) + ":" + printable(string(t.Path))
@@ -81,8 +89,8 @@ func printFailure(w io.Writer, t *transfer.TargetReport) {
 func targetRow(t *transfer.TargetReport) []string {
 	row := []string{targetName(t), "copied"}
 	if !ended(t) {
-		row[1] = "not copied"
-		if t.Err != nil {
+		row[1] = noCopy(t)
+		if t.Err != nil && t.ExitCode != transfer.ExitControlLost {
 			row[1] = fmt.Sprintf("FAILED (%d)", t.ExitCode)
 		}
 		return append(row, "-", "-", secondsText(t.Seconds), "-", "-", orDash(printable(t.Address)), "-", "-")

@@ -84,6 +84,11 @@ type cleaner struct {
 // agents hold data is left alone, and what is to be resumed is kept.
 func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 	c.id = id
+	if spare {
+		if held, err := c.isHeld(ctx); err != nil || held {
+			return err
+		}
+	}
 	j, err := journal.Takeover(c.deps.StateDir, id)
 	if err != nil {
 		return err
@@ -132,12 +137,36 @@ func (c *cleaner) clean(ctx context.Context, id string, spare bool) error {
 	return j.Add(journal.Record{Ended: true})
 }
 
+// isHeld looks whether agents hold data, and says then what to do about it.
+// Nothing is changed by it, here or there: whoever attaches finds all as it was
+// left, and agents wait no longer.
+func (c *cleaner) isHeld(ctx context.Context) (held bool, err error) {
+	state, living, err := journal.Read(c.deps.StateDir, c.id)
+	if err != nil || state.Ended || living { // the journal's lock decides of the last
+		return false, err
+	}
+	req, err := requestOf(&state)
+	if err != nil {
+		return false, err
+	}
+	if err := c.connect(ctx, &state, &req); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupLimit)
+	defer cancel()
+	question := control.Request{Verb: control.VerbStatus, Transfer: c.id, Call: control.NewID(), Observe: true}
+	if held, err = c.look(ctx, question); held {
+		c.tellHeld(&req)
+	}
+	return held, err
+}
+
 // connect makes the fleet of all hosts that the transfer has touched.
 func (c *cleaner) connect(ctx context.Context, state *journal.State, req *Request) (err error) {
 	if c.fleet, err = newFleet(ctx, c.deps, *req, func(string, string, string) {}); err != nil {
 		return err
 	}
-	c.agents, c.owners, c.members = map[string]string{}, map[string]string{}, map[string]control.MemberStatus{}
+	c.hosts, c.agents, c.owners, c.members = nil, map[string]string{}, map[string]string{}, map[string]control.MemberStatus{}
 	for _, h := range state.Hosts {
 		c.hosts = append(c.hosts, h.Host)
 		c.agents[h.Host] = h.Agent
