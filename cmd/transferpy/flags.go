@@ -139,9 +139,6 @@ func flagError(cmd *cobra.Command, err error) error {
 	if !unknown {
 		return usageError(err.Error(), "see "+cmd.CommandPath()+" --help")
 	}
-	if slices.Contains(config.NotBuilt, name) {
-		return usageError("--"+name+" is not built yet", "")
-	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	hint := "see " + cmd.CommandPath() + " --help"

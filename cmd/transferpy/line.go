@@ -10,6 +10,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/core/progress"
 )
 
@@ -94,17 +95,17 @@ func amountText(m *progress.Member) string {
 func heldText(m *progress.Member) string {
 	other := onlyIf(m.HeldHost != m.Host, " of "+printable(m.HeldHost))
 	switch m.Held {
-	case progress.CauseSourceDisk:
+	case holdup.SourceDisk:
 		return "held by source disk"
-	case progress.CauseSourceCPU:
+	case holdup.SourceCPU:
 		return "held by source CPU"
-	case progress.CauseLimit:
+	case holdup.Limit:
 		return "held by the limit"
-	case progress.CauseLink:
+	case holdup.Link:
 		return "held by link" + onlyIf(m.HeldHost != m.Host, " to "+printable(m.HeldHost))
-	case progress.CauseTargetDisk:
+	case holdup.TargetDisk:
 		return "held by target disk" + other
-	case progress.CauseTargetCPU:
+	case holdup.TargetCPU:
 		return "held by target CPU" + other
 	}
 	return ""

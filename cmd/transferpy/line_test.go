@@ -10,6 +10,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -22,7 +23,7 @@ func sample(host string, change func(*progress.Member)) progress.Member {
 	m := progress.Member{
 		Reading: progress.Reading{Host: host, Path: "/srv", At: noon.Add(-time.Second),
 			Status: control.MemberStatus{Name: "target-1", Phase: control.PhaseMoving, Bytes: 1_240_000_000, Wire: 500_000_000, Files: 12}},
-		Done: 1_240_000_000, Total: 3_100_000_000, Rate: 112_000_000, Ratio: 2.48, Left: 17 * time.Second, Held: progress.CauseLink, HeldHost: host,
+		Done: 1_240_000_000, Total: 3_100_000_000, Rate: 112_000_000, Ratio: 2.48, Left: 17 * time.Second, Held: holdup.Link, HeldHost: host,
 	}
 	if change != nil {
 		change(&m)
@@ -52,7 +53,7 @@ func TestSentence(t *testing.T) {
 			"sending 3.10 GB of 3.10 GB (99 %) in 12 files, 112 MB/s, ratio 2.48, held by link"},
 		"nothing to send": {func(m *progress.Member) { m.Done, m.Total, m.Rate, m.Left, m.Ratio, m.Status.Files = 0, 0, 0, -1, 0, 1 },
 			"sending 0 B of 0 B in 1 file, 0 B/s, held by link"},
-		"verifying": {func(m *progress.Member) { m.Status.Phase, m.Held = control.PhaseVerifying, progress.CauseTargetDisk },
+		"verifying": {func(m *progress.Member) { m.Status.Phase, m.Held = control.PhaseVerifying, holdup.TargetDisk },
 			"verifying 1.24 GB of 3.10 GB (40 %) in 12 files, 112 MB/s, ratio 2.48, 16 s left, held by target disk"},
 		"verified": {func(m *progress.Member) { m.Status.Phase, m.Done = control.PhaseVerified, m.Total },
 			"verified 3.10 GB of 3.10 GB (100 %) in 12 files, ratio 2.48"},
@@ -63,11 +64,11 @@ func TestSentence(t *testing.T) {
 		"linking":          {func(m *progress.Member) { m.Status.Phase = control.PhaseLinking }, "linking"},
 		"ready":            {func(m *progress.Member) { m.Status.Phase = control.PhaseReady }, "waiting"},
 		"not heard of yet": {func(m *progress.Member) { m.Status.Phase, m.At = control.PhasePrepared, time.Time{} }, "linking"},
-		"held by another's disk": {func(m *progress.Member) { m.Held, m.HeldHost = progress.CauseTargetDisk, "d\x1bb9" },
+		"held by another's disk": {func(m *progress.Member) { m.Held, m.HeldHost = holdup.TargetDisk, "d\x1bb9" },
 			`sending 1.24 GB of 3.10 GB (40 %) in 12 files, 112 MB/s, ratio 2.48, 16 s left, held by target disk of d\x1bb9`},
 		"held by another's link": {func(m *progress.Member) { m.HeldHost = "db9" },
 			"sending 1.24 GB of 3.10 GB (40 %) in 12 files, 112 MB/s, ratio 2.48, 16 s left, held by link to db9"},
-		"held by the limit": {func(m *progress.Member) { m.Held, m.HeldHost = progress.CauseLimit, "db1" },
+		"held by the limit": {func(m *progress.Member) { m.Held, m.HeldHost = holdup.Limit, "db1" },
 			"sending 1.24 GB of 3.10 GB (40 %) in 12 files, 112 MB/s, ratio 2.48, 16 s left, held by the limit"},
 	}
 	for name, c := range cases {
@@ -83,7 +84,7 @@ func TestSentence(t *testing.T) {
 
 func TestBoard(t *testing.T) {
 	verifying := func(m *progress.Member) {
-		m.Status.Phase, m.Held, m.Done, m.Left = control.PhaseVerifying, progress.CauseTargetDisk, 310_000_000, 3*time.Minute
+		m.Status.Phase, m.Held, m.Done, m.Left = control.PhaseVerifying, holdup.TargetDisk, 310_000_000, 3*time.Minute
 	}
 	old := func(m *progress.Member) { m.At = noon.Add(-time.Minute); m.Left = -1; m.Held = "" }
 	failed := func(m *progress.Member) { m.Status.Phase = control.PhaseFailed }

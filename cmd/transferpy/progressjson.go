@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -36,15 +37,15 @@ type memberJSON struct {
 	Bytes   int64         `json:"bytes"`
 	Checked int64         `json:"checked"`
 	extentJSON
-	Files    int64           `json:"files"`
-	Entries  int64           `json:"entries"`
-	Wire     int64           `json:"wire_bytes"`
-	Rate     *int64          `json:"rate"`
-	Ratio    *float64        `json:"ratio"`
-	ETA      *float64        `json:"eta_seconds"`
-	Age      *float64        `json:"age_seconds"`
-	HeldBy   *progress.Cause `json:"held_by"`
-	HeldHost string          `json:"held_by_host,omitempty"`
+	Files    int64         `json:"files"`
+	Entries  int64         `json:"entries"`
+	Wire     int64         `json:"wire_bytes"`
+	Rate     *int64        `json:"rate"`
+	Ratio    *float64      `json:"ratio"`
+	ETA      *float64      `json:"eta_seconds"`
+	Age      *float64      `json:"age_seconds"`
+	HeldBy   *holdup.Cause `json:"held_by"`
+	HeldHost string        `json:"held_by_host,omitempty"`
 }
 
 func memberLine(m *progress.Member, now time.Time) memberJSON {
@@ -56,7 +57,7 @@ func memberLine(m *progress.Member, now time.Time) memberJSON {
 		rate := int64(min(m.Rate, math.MaxInt64/2))
 		j.Rate = &rate
 	}
-	if m.Held != progress.CauseUnknown {
+	if m.Held != holdup.Unknown {
 		j.HeldBy = &m.Held
 	}
 	if m.Ratio > 0 {

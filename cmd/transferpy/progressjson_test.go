@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/core/transfer"
@@ -31,7 +32,7 @@ func TestProgressJSON(t *testing.T) {
 			"name":"target-1","host":"db2","path":"/srv","phase":"moving","bytes":1240000000,"checked":0,"total":null,"total_at_least":3000000000,"files":12,"entries":0,
 			"wire_bytes":500000000,"rate":112000000,"ratio":2.48,"eta_seconds":null,"age_seconds":90,"held_by":null}]}`},
 		"verifying": {transfer.Event{Total: 1_240_000_000, Members: []progress.Member{sample("db2", func(m *progress.Member) {
-			m.Status.Phase, m.Status.Checked, m.Done, m.Total, m.Held = control.PhaseVerifying, 620_000_000, 620_000_000, 1_240_000_000, progress.CauseTargetDisk
+			m.Status.Phase, m.Status.Checked, m.Done, m.Total, m.Held = control.PhaseVerifying, 620_000_000, 620_000_000, 1_240_000_000, holdup.TargetDisk
 		})}}, `{"total":1240000000,"members":[{
 			"name":"target-1","host":"db2","path":"/srv","phase":"verifying","bytes":1240000000,"checked":620000000,"total":1240000000,"files":12,"entries":0,
 			"wire_bytes":500000000,"rate":112000000,"ratio":2.48,"eta_seconds":16,"age_seconds":1,"held_by":"target-disk","held_by_host":"db2"}]}`},

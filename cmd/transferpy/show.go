@@ -151,6 +151,7 @@ func options(q *transfer.Request) []string {
 	add(q.CodecLevel != 0, "compress-level "+strconv.Itoa(q.CodecLevel))
 	add(q.LimitRate != 0, "limit-rate "+strconv.FormatInt(q.LimitRate, 10))
 	add(q.LimitRead != 0, "limit-read "+strconv.FormatInt(q.LimitRead, 10))
+	add(q.SlowTarget != "", "slow-target "+q.SlowTarget)
 	add(q.Nice != 0, "nice "+strconv.Itoa(q.Nice))
 	add(q.StopSlave, "stop-slave")
 	add(q.KeepPartial, "keep-partial")

@@ -65,6 +65,8 @@ func (v *view) event(e transfer.Event) {
 		v.plan(e)
 	case transfer.EventPhase:
 		v.meter.enter(e)
+	case transfer.EventSlow:
+		v.log.line(e.Time, "slow: %s", e.Message)
 	case transfer.EventWarning, transfer.EventDetour:
 		v.log.line(e.Time, "warning: %s", withHost(e.Host, e.Message))
 	case transfer.EventError:

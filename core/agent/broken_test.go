@@ -20,7 +20,8 @@ type wire struct {
 	port   int
 	ln     net.Listener
 	passed atomic.Int64
-	mute   atomic.Bool // takes everything and passes nothing on
+	mute   atomic.Bool  // takes everything and passes nothing on
+	rate   atomic.Int64 // bytes a second of each connection, each way; 0: any
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -73,6 +74,9 @@ func (w *wire) copy(to, from net.Conn) {
 		w.passed.Add(int64(n))
 		if w.mute.Load() {
 			continue
+		}
+		if rate := w.rate.Load(); rate > 0 {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate)) // the slowness itself
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			return

@@ -86,7 +86,7 @@ func (h *hostile) run(ctx context.Context, play func(context.Context, *hostile) 
 	}
 	context.AfterFunc(ctx, func() { data.Close(); h.notes.Close() })
 	wg.Go(func() {
-		_ = exchange(ctx, h.notes, func(note) {}) // which beats
+		_ = exchange(ctx, h.notes, func() note { return note{Type: noteBeat} }, func(note) {}) // which beats
 	})
 	if h.next != nil { // the chain goes on
 		context.AfterFunc(ctx, func() { h.next.Close() })

@@ -96,6 +96,10 @@ type Job struct {
 	// segment, if set, is how many bytes the segments of pass 1 have; tests
 	// want several of little data.
 	segment int
+	// stretch, if set, takes the place of slowStretch; tests have less time.
+	stretch time.Duration
+	// buffers, if set, is what a target holds instead of targetBudget.
+	buffers int64
 
 	mu      sync.Mutex
 	started bool

@@ -34,6 +34,7 @@ type meter struct {
 	warnings []control.Warning
 	err      *sdk.Error
 	failed   []control.PeerError // of the source: the targets that it gave up
+	slow     []control.PeerError // of the source: the targets that all wait for
 	detours  []control.Detour    // of the source: how the chain goes on without some
 }
 
@@ -104,7 +105,7 @@ func (m *meter) status() control.MemberStatus {
 		Name: m.name, Phase: m.phase, Entries: m.entries.Load(), Files: m.files.Load(), Bytes: m.bytes.Load(),
 		Wire: m.wire.Load(), Checked: m.checked.Load(), Total: m.total.Load(), Root: m.root, Peer: m.peer,
 		Warnings: append([]control.Warning(nil), m.warnings...), Paths: append([]sdk.Raw(nil), m.paths...), Error: m.err,
-		Failed: append([]control.PeerError(nil), m.failed...), Detours: append([]control.Detour(nil), m.detours...), Times: m.times(),
+		Failed: append([]control.PeerError(nil), m.failed...), Detours: append([]control.Detour(nil), m.detours...), Slow: append([]control.PeerError(nil), m.slow...), Times: m.times(),
 	}
 }
 

@@ -39,6 +39,9 @@ type note struct {
 	// With noteReady: what the target knows of earlier attempts.
 	Kept []keptState `json:"kept,omitempty"`
 
+	// With noteBeat of a target: what it does.
+	Load *load `json:"load,omitempty"`
+
 	// Members that were lost, and who has taken their place; empty: nobody has,
 	// and Error tells why.
 	Lost []string `json:"lost,omitempty"`
@@ -67,8 +70,8 @@ func (n *note) lacksNothing() bool {
 const maxNeed = 4096
 
 // exchange reads notes from conn into handle until the connection ends, and
-// beats meanwhile; it returns why. It closes conn.
-func exchange(ctx context.Context, conn *link.Conn, handle func(note)) error {
+// says beat each second meanwhile; it returns why. It closes conn.
+func exchange(ctx context.Context, conn *link.Conn, beat func() note, handle func(note)) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -82,7 +85,7 @@ func exchange(ctx context.Context, conn *link.Conn, handle func(note)) error {
 			case <-done:
 				return
 			case <-time.After(link.Beat):
-				if conn.WriteMessage(note{Type: noteBeat}) != nil {
+				if conn.WriteMessage(beat()) != nil {
 					return // the reader sees why
 				}
 			}
@@ -96,7 +99,7 @@ func exchange(ctx context.Context, conn *link.Conn, handle func(note)) error {
 			}
 			return err
 		}
-		if n.Type != noteBeat {
+		if n.Type != noteBeat || n.Load != nil {
 			handle(n)
 		}
 	}

@@ -24,7 +24,8 @@ type peer struct {
 	dead   bool // and could not be made anew
 	// bypassed: nothing comes to it by the chain any more.
 	bypassed bool
-	fed      bool // it is the source that sends to it, and no other target
+	load     *load // what it said last of what it does; nil: nothing yet
+	fed      bool  // it is the source that sends to it, and no other target
 
 	round  uint32    // the last need-list that came
 	asked  chan note // need-lists that are not served yet; only the newest counts

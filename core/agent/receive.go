@@ -45,7 +45,7 @@ type sink interface {
 // of the chain) and writes it. A sink that fails does not stop the passing
 // on, nor a lost successor the writing.
 func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) error {
-	ring, budget := relay.NewRing(), relay.NewBudget(targetBudget)
+	ring, budget := relay.NewRing(), relay.NewBudget(t.holds())
 	budget.Waiting = &t.meter.full
 	local := ring.Tap()
 	var wg sync.WaitGroup
@@ -67,6 +67,14 @@ func (t *target) receive(ctx context.Context, in *link.Conn, out *outgoing) erro
 	}
 	wg.Wait()
 	return err
+}
+
+// holds is how much a target holds at most.
+func (t *target) holds() int64 {
+	if n := t.job.buffers; n > 0 {
+		return n
+	}
+	return targetBudget
 }
 
 // because puts what ended ctx before what broke when it did.

@@ -56,8 +56,12 @@ func (s *source) linkUp(ctx context.Context) (*link.Conn, error) {
 func (s *source) listen(ctx context.Context, p *peer, conn *link.Conn) {
 	for {
 		s.set(func() { p.heard = true })
-		err := exchange(ctx, conn, func(n note) {
+		err := exchange(ctx, conn, func() note { return note{Type: noteBeat} }, func(n note) {
 			switch n.Type {
+			case noteBeat:
+				s.mu.Lock()
+				p.load = n.Load
+				s.mu.Unlock()
 			case noteReady:
 				s.set(func() { p.ready, p.kept = true, n.Kept })
 			case noteLost:

@@ -156,7 +156,7 @@ func (t *target) route(ctx context.Context) {
 // verified, nothing can be completed any more.
 func (t *target) listen(ctx context.Context, conn *link.Conn) {
 	for conn != nil {
-		err := exchange(ctx, conn, func(n note) {
+		err := exchange(ctx, conn, t.beat, func(n note) {
 			switch n.Type {
 			case noteBegin:
 				t.once.Do(func() { close(t.began) })

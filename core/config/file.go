@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/transferpy/transferpy/sdk"
@@ -111,9 +110,6 @@ func (f *File) add(plugin string, s, defaults *section, o *option) error {
 		return nil
 	}
 	key := lookupKey(o.key)
-	if key == nil && slices.Contains(NotBuilt, strings.ReplaceAll(o.key, "_", "-")) {
-		return configError("%s: %s is not built yet", where, o.key)
-	}
 	if key == nil {
 		return unknown(where, "key", o.key, fileKeys())
 	}

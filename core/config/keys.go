@@ -5,7 +5,10 @@
 // touched.
 package config
 
-import "github.com/transferpy/transferpy/sdk"
+import (
+	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/sdk"
+)
 
 // DefaultPath is where transfer.py has its configuration file.
 const DefaultPath = "/etc/transferpy/transferpy.conf"
@@ -46,6 +49,7 @@ var Keys = []Key{
 	{Name: "data_address", Type: sdk.TypeList},
 	{Name: "retry_for", Flag: "retry-for", Type: sdk.TypeDuration, Default: "180s", Help: "make a lost data link anew for this `TIME` before the target has failed"},
 	{Name: "control_lost_for", Flag: "control-lost-for", Type: sdk.TypeDuration, Help: "a `TIME` for which agents hold on without this command (default: 24h from a terminal, else 1h)"},
+	{Name: "slow_target", Flag: "slow-target", Type: sdk.TypeString, Enum: slowTargets, Help: "`WHAT` to do about a target that holds the others up: wait, or detach and serve it after them (default: detach where the source can be read again)"},
 	{Name: "link_timeout", Type: sdk.TypeDuration, Default: "30s"},
 	{Name: "keep_partial", Flag: "keep-partial", Type: sdk.TypeBool, Default: "no", Help: "keep what a failed transfer has moved, for transferpy resume ID to go on with"},
 	{Name: "plugin_shadow", Type: sdk.TypeBool, Default: "no"},
@@ -68,9 +72,8 @@ var codecs = []string{"auto", "zstd", "minlz", "none"}
 
 const codecHelp = "zstd, minlz, none, or auto, which steps between these as the link and the processors ask for"
 
-// NotBuilt are flags of later versions, which are refused in words that say
-// so: nobody is to think that they were mistyped, or did something.
-var NotBuilt = []string{"slow-target"}
+// slowTargets are the values of --slow-target; empty: as the source allows.
+var slowTargets = []string{control.SlowDetach, control.SlowWait}
 
 // lookupKey returns the key of that name, or nil.
 func lookupKey(name string) *Key {

@@ -185,6 +185,7 @@ func (v *values) request(attended bool) transfer.Request {
 		StopSlave:      v.bool("stop_slave"),
 		Owner:          parsed(v, "owner", parseOwner),
 		LimitRate:      parsed(v, "limit_rate", parseRate),
+		SlowAsked:      v.byFlag("slow_target"),
 		LimitRead:      parsed(v, "limit_read", parseRate),
 		Nice:           v.int("nice", 19),
 		RetryFor:       parsed(v, "retry_for", parseDuration),
@@ -195,6 +196,9 @@ func (v *values) request(attended bool) transfer.Request {
 		DryRun:         v.bool("dry_run"),
 		Reason:         v.get("reason").text,
 		Manifest:       parsed(v, "manifest", parseFile),
+	}
+	if v.get("slow_target").text != "" || r.SlowAsked {
+		r.SlowTarget = v.enum("slow_target")
 	}
 	if r.ControlLostFor == 0 {
 		r.ControlLostFor = hold

@@ -119,7 +119,7 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"unknown key", nil, nil, "[DEFAULT]\ncompres = yes\n", []string{`test.conf, line 2: unknown key "compres"`, `did you mean "compress"?`}},
 		{"two unknown keys", nil, nil, "[DEFAULT]\nfrobnicate = 1\nlimit_rat = 2\n", []string{`"frobnicate"`, "known: ", `"limit_rate"`}},
-		{"key of a later version", nil, nil, "[DEFAULT]\nslow_target = detach\n", []string{"test.conf, line 2: slow_target is not built yet"}},
+		{"nothing to do about slow targets", nil, nil, "[DEFAULT]\nslow_target = leave\n", []string{"slow_target", "detach, wait"}},
 		{"unknown section", nil, nil, "[ssh]\nx = 1\n", []string{"line 1: section [ssh] is neither [DEFAULT]", "[executor NAME]"}},
 		{"unknown kind", nil, nil, "[executer ssh]\nx = 1\n", []string{`unknown kind of plugin "executer"`, `"executor"`}},
 		{"bad plugin name", nil, nil, "[mode Big]\nx = 1\n", []string{`"Big" is no plugin's name`}},

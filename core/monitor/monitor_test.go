@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -51,13 +52,13 @@ func TestStatusAndCancel(t *testing.T) {
 	s.Update(func(last *Snapshot) {
 		last.Phase, last.Total = "move", 7
 		last.Members = []progress.Member{{Reading: progress.Reading{Host: "db2", Path: "/srv/\xff",
-			Status: control.MemberStatus{Name: "target-1", Phase: control.PhaseMoving, Bytes: 5, Warnings: make([]control.Warning, 1000)}}, Held: progress.CauseLink}}
+			Status: control.MemberStatus{Name: "target-1", Phase: control.PhaseMoving, Bytes: 5, Warnings: make([]control.Warning, 1000)}}, Held: holdup.Link}}
 	})
 	got, err := Status(t.Context(), dir, id)
 	if err != nil || got.Phase != "move" || got.Total != 7 || got.PID != os.Getpid() || len(got.Members) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if m := got.Members[0]; m.Path != "/srv/\xff" || m.Status.Bytes != 5 || m.Held != progress.CauseLink || m.Status.Warnings != nil {
+	if m := got.Members[0]; m.Path != "/srv/\xff" || m.Status.Bytes != 5 || m.Held != holdup.Link || m.Status.Warnings != nil {
 		t.Errorf("member: %+v", m)
 	}
 	if err := Cancel(t.Context(), dir, id); err != nil || cancelled.Load() != 1 {

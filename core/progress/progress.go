@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -47,8 +48,8 @@ type Member struct {
 	Ratio float64       // bytes moved for each byte on the wire; 0: not known yet
 	Left  time.Duration // until Done is Total, at this rate, from At on; -1: not known
 
-	Held     Cause  // what holds a target back
-	HeldHost string // the host concerned; for CauseLink the receiving one
+	Held     holdup.Cause // what holds a target back
+	HeldHost string       // the host concerned; for holdup.Link the receiving one
 }
 
 // Verifying reports whether Done counts what is read back.
@@ -84,7 +85,7 @@ func (t *Tracker) Add(readings []Reading) []Member {
 		out[i] = t.member(r, t.members[i])
 		spent[i] = t.members[i].spent()
 	}
-	cause, where := held(spent)
+	cause, where := holdup.Find(spent)
 	for i := 1; i < len(out); i++ {
 		m := &out[i]
 		if out[0].Ratio > 0 {
@@ -94,8 +95,8 @@ func (t *Tracker) Add(readings []Reading) []Member {
 		}
 		switch {
 		case m.Verifying() && spent[i] != nil:
-			m.Held, m.HeldHost = heldByWork(spent[i]), m.Host
-		case m.Status.Phase == control.PhaseMoving && cause != CauseUnknown:
+			m.Held, m.HeldHost = holdup.Work(spent[i]), m.Host
+		case m.Status.Phase == control.PhaseMoving && cause != holdup.Unknown:
 			m.Held, m.HeldHost = cause, out[where].Host
 		}
 	}
@@ -126,7 +127,7 @@ func (h history) spent() *control.Times {
 	if len(h) < 2 {
 		return nil
 	}
-	return between(h[0].Status.Times, h[len(h)-1].Status.Times)
+	return holdup.Between(h[0].Status.Times, h[len(h)-1].Status.Times)
 }
 
 // elapsed is the time between the oldest and the newest reading: by the

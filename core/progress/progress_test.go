@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/holdup"
 )
 
 var began = time.Date(2026, 11, 23, 15, 30, 0, 0, time.UTC)
@@ -125,6 +126,13 @@ func TestSilentMember(t *testing.T) {
 	}
 }
 
+// share makes times of ten seconds out of hundredths of them.
+func share(idle, sending, paced, taking, full, disk, cpu int) *control.Times {
+	part := func(n int) time.Duration { return time.Duration(n) * 100 * time.Millisecond }
+	return &control.Times{Alive: part(100), Idle: part(idle), Sending: part(sending), Paced: part(paced),
+		Taking: part(taking), Full: part(full), Disk: part(disk), CPU: part(cpu)}
+}
+
 func TestHeldOfMembers(t *testing.T) {
 	tr := New(Expected{Bytes: 1000, ReadBack: true})
 	add := func(second int, spent [4]*control.Times) []Member {
@@ -144,9 +152,9 @@ func TestHeldOfMembers(t *testing.T) {
 	add(0, [4]*control.Times{})
 	got := add(10, [4]*control.Times{share(3, 90, 0, 0, 0, 20, 10), share(80, 90, 0, 15, 85, 20, 10), share(2, 0, 0, 95, 90, 300, 40), share(0, 0, 0, 0, 0, 50, 300)})
 	for i, want := range []struct {
-		cause Cause
+		cause holdup.Cause
 		host  string
-	}{{CauseUnknown, ""}, {CauseTargetDisk, "db3"}, {CauseTargetDisk, "db3"}, {CauseTargetCPU, "db4"}} {
+	}{{holdup.Unknown, ""}, {holdup.TargetDisk, "db3"}, {holdup.TargetDisk, "db3"}, {holdup.TargetCPU, "db4"}} {
 		if got[i].Held != want.cause || got[i].HeldHost != want.host {
 			t.Errorf("member %d is held by %q of %s, want %q of %s", i, got[i].Held, got[i].HeldHost, want.cause, want.host)
 		}

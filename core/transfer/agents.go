@@ -151,6 +151,7 @@ func (r *run) takeMember(a *agent, s control.MemberStatus) {
 		}
 		if i == 0 {
 			r.takeDetours(s.Detours)
+			r.takeSlow(s.Slow)
 		}
 		m.status, m.heard = s, time.Now()
 		if r.ending {

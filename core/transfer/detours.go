@@ -48,6 +48,22 @@ func (r *run) takeDetours(all []control.Detour) {
 	}
 }
 
+// takeSlow tells of targets that hold the others up, of which the source has not
+// told before.
+func (r *run) takeSlow(all []control.PeerError) {
+	for ; r.slow < len(all); r.slow++ {
+		p := all[r.slow]
+		if p.Error == nil {
+			continue
+		}
+		after := "; it is waited for (--slow-target wait)"
+		if r.plan.Read.Builtin != sdk.BuiltinTree {
+			after = "; it is waited for, since a stream cannot be read again"
+		}
+		r.emit(Event{Type: EventSlow, Host: r.hostOf(p.Name), Message: p.Error.Message + after, Err: p.Error})
+	}
+}
+
 // hostOf is the host of a member; empty for none.
 func (r *run) hostOf(name string) string {
 	for _, m := range r.members {

@@ -27,6 +27,7 @@ const (
 	EventSourceDone EventType = "source-done" // nothing is read from the source any more
 	EventUndo       EventType = "undo"        // an undo ran
 	EventDetour     EventType = "detour"      // Detour is set: targets were bypassed
+	EventSlow       EventType = "slow"        // the target on Host holds the others up, and is waited for
 	EventWarning    EventType = "warning"
 	EventError      EventType = "error" // a failure of one host or of the whole
 	EventDone       EventType = "done"  // last; Report is set

@@ -88,8 +88,20 @@ func (r *run) settings() control.Settings {
 	return control.Settings{
 		Encrypt: r.req.Encrypt, Codec: codec, CodecLevel: level, Verify: r.verify,
 		LimitRate: r.req.LimitRate, LimitRead: r.req.LimitRead, Owner: r.req.Owner,
-		DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, OpenFor: r.openFor(), RetryFor: r.req.RetryFor,
+		SlowTarget: r.slowTarget(), DataNetworks: r.req.DataNetworks, LinkTimeout: r.req.LinkTimeout, OpenFor: r.openFor(), RetryFor: r.req.RetryFor,
 	}
+}
+
+// slowTarget is what becomes of a target that holds the others up. A stream
+// cannot be read again, so there it is waited for.
+func (r *run) slowTarget() string {
+	switch {
+	case r.plan.Read.Builtin != sdk.BuiltinTree:
+		return control.SlowWait
+	case r.req.SlowTarget == "":
+		return control.SlowDetach
+	}
+	return r.req.SlowTarget
 }
 
 // timings are the leases, which TRANSFERPY_TEST_LEASE shortens, the time between

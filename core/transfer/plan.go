@@ -54,6 +54,10 @@ func (r *run) checkPlan() error {
 	if r.req.Manifest != "" && p.Read.Builtin != sdk.BuiltinTree {
 		return &sdk.Error{Kind: sdk.KindUnsupported, Message: fmt.Sprintf("mode %s reads a stream, of which there is no list of files", r.req.Mode), Hint: "leave out --manifest"}
 	}
+	if r.req.SlowAsked && r.req.SlowTarget == control.SlowDetach && r.slowTarget() != control.SlowDetach {
+		return &sdk.Error{Kind: sdk.KindUnsupported, Message: fmt.Sprintf("a slow target cannot be detached: mode %s reads a stream, which cannot be read again to serve it afterwards", r.req.Mode),
+			Hint: "leave out --slow-target detach: a target that is slow is waited for, and named"}
+	}
 	verify, err := r.verifyLevel()
 	if err != nil {
 		return err

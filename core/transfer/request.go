@@ -33,6 +33,11 @@ type Request struct {
 	Owner      string              `json:"owner"`
 	LimitRate  int64               `json:"limit_rate,omitempty"` // bytes a second
 	LimitRead  int64               `json:"limit_read,omitempty"` // bytes a second, read on the source
+	// SlowTarget is control.SlowWait or SlowDetach; empty: SlowDetach where the
+	// source can be read again. A SlowDetach where it cannot is refused if it was
+	// asked for this transfer (SlowAsked), else it gives way.
+	SlowTarget string `json:"slow_target,omitempty"`
+	SlowAsked  bool   `json:"slow_asked,omitempty"`
 	// Nice is the nice value of the source's agent and of what that starts,
 	// whose I/O priority is lowered too; 0: both stay as they are.
 	Nice int `json:"nice,omitempty"`

@@ -90,6 +90,7 @@ type run struct {
 	foreseen   *foresight // of a dry run
 	renewAt    time.Time  // when the holes must be opened again
 	sourceDone bool
+	slow       int             // targets that are waited for, of which was told
 	settledAt  time.Time       // when all targets were settled first
 	committing bool            // agents have been told to publish
 	ending     bool            // failures are consequences now, and told no more

@@ -18,7 +18,7 @@ func full() Request {
 	return Request{
 		Source: Endpoint{"ssh", "db1", "/srv/a\xff"}, Targets: []Endpoint{{"ssh", "db2", "/srv"}, {"local", "localhost", "/srv"}},
 		Mode: "file", Firewall: "none", Port: 4444, Compress: true, Codec: "zstd", CodecLevel: 2, Encrypt: true, Verify: control.VerifyReceived,
-		StopSlave: true, Owner: "numeric", LimitRate: 5, LimitRead: 6, Nice: 7, DataNetworks: []string{"10.0.0.0/8"},
+		StopSlave: true, Owner: "numeric", LimitRate: 5, SlowTarget: "wait", SlowAsked: true, LimitRead: 6, Nice: 7, DataNetworks: []string{"10.0.0.0/8"},
 		DataAddresses: map[string]string{"db2": "10.0.0.2"}, HostFirewalls: map[string]string{"db2": "nftables"},
 		RetryFor: time.Minute, ControlLostFor: time.Hour, LinkTimeout: time.Second, KeepPartial: true, ForceLive: true,
 		DryRun: true, Reason: "why", Manifest: "/tmp/m", PluginDirs: []string{"/p"},

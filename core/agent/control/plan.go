@@ -50,11 +50,18 @@ type Settings struct {
 	Owner        string        `json:"owner"`                   // name, numeric or USER:GROUP
 	DataNetworks []string      `json:"data_networks,omitempty"` // CIDR; strict where set
 	LinkTimeout  time.Duration `json:"link_timeout"`            // how long links may take to be proven
+	SlowTarget   string        `json:"slow_target,omitempty"`   // SlowWait, which empty is too, or SlowDetach
 	// OpenFor is how much longer they may take where a port is closed, since the
 	// controller may have a firewall open it; 0: it does not.
 	OpenFor  time.Duration `json:"open_for,omitempty"`
 	RetryFor time.Duration `json:"retry_for"` // how long a peer may stay away in mid-transfer
 }
+
+// What becomes of a target that holds the others up (Settings.SlowTarget).
+const (
+	SlowWait   = "wait"   // it is waited for
+	SlowDetach = "detach" // it is bypassed, and served by need-list after the others
+)
 
 // CodecLevels is how many levels of compression the codecs that have any take.
 const CodecLevels = 3

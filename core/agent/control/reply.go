@@ -108,6 +108,7 @@ func (m *MemberStatus) validate(c *check) {
 		c.raw("a published path", p, maxPath)
 	}
 	c.count("targets given up", len(m.Failed), MaxMembers)
+	c.count("slow targets", len(m.Slow), MaxMembers)
 	c.count("detours", len(m.Detours), MaxMembers)
 	for _, d := range m.Detours {
 		c.count("members of a detour", len(d.Lost), MaxMembers)

@@ -231,6 +231,7 @@ func (s *Settings) validate(c *check) {
 	default:
 		c.that(false, "unknown level of verification %.80q", s.Verify)
 	}
+	c.that(s.SlowTarget == "" || s.SlowTarget == SlowWait || s.SlowTarget == SlowDetach, "nothing is known of %.80q for slow targets", s.SlowTarget)
 	c.that(s.LimitRate >= 0 && s.LimitRead >= 0, "a rate is negative")
 	c.text("the owner", s.Owner, maxName)
 	c.networks(s.DataNetworks)

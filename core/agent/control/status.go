@@ -108,6 +108,9 @@ type MemberStatus struct {
 	// Detours tell, for the source, which targets the chain goes on without, and
 	// why; each is news for the operator when it comes.
 	Detours []Detour `json:"detours,omitempty"`
+	// Slow are, for the source, targets that hold the others up and are waited
+	// for (SlowWait), each told once.
+	Slow []PeerError `json:"slow,omitempty"`
 	// Kept is where what a resumed transfer can use was left, once a target
 	// has ended so (Stop.Keep, Recover.Keep); empty: nothing was.
 	Kept sdk.Raw `json:"kept,omitempty"`

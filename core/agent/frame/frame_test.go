@@ -120,6 +120,12 @@ func TestSegments(t *testing.T) {
 	if err := other.Check(end, ds); !errors.As(err, &ae) {
 		t.Errorf("a segment of another transfer: %v", err)
 	}
+	moved := bytes.Clone(end.Wire())
+	moved[7] = 2 // the pass
+	later := &Checker{Scope: Scope{scope.Transfer, 2}, Hash: hash, Key: pub}
+	if f, err := Parse(moved); err != nil || !errors.As(later.Check(f, ds), &ae) {
+		t.Errorf("a segment moved to another pass: %v", err)
+	}
 	wire := bytes.Clone(end.Wire())
 	wire[len(wire)-1] ^= 1
 	if f, err := Parse(wire); err != nil || !errors.As(fresh().Check(f, ds), &ae) {
