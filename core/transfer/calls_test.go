@@ -17,6 +17,39 @@ func TestCallsAreToldByPhase(t *testing.T) {
 	}
 }
 
+// TestEarlyAnswersAreFollowedUp holds that an answer which comes early, and is
+// not yet the end, does not cost the rest of a minute.
+func TestEarlyAnswersAreFollowedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTrial(t, "a", "b")
+		tr.site.traits.MaxWait, tr.site.traits.PollEvery = 66*time.Second, time.Minute
+		for _, h := range tr.site.hosts {
+			h.slow = 2 // it is verified with the second status
+		}
+		began := time.Now()
+		r := tr.run(t)
+		if took := time.Since(began); r.ExitCode != 0 || took > 20*time.Second {
+			t.Errorf("exit %d after %v: %v, %v", r.ExitCode, took, r.PhaseCalls, r.Err)
+		}
+	})
+}
+
+func TestPacing(t *testing.T) {
+	p := newPacing(time.Minute)
+	for i, tt := range []struct{ took, pause time.Duration }{
+		{time.Minute, 0},
+		{0, time.Second}, {5 * time.Second, 0}, {5 * time.Second, 55 * time.Second}, {0, time.Minute}, // the third early one waits
+		{61 * time.Second, 0}, {0, time.Second}, {0, time.Minute},
+	} {
+		if got := p.pause(tt.took); got != tt.pause {
+			t.Errorf("%d: a pause of %v after %v, want %v", i, got, tt.took, tt.pause)
+		}
+	}
+	if got := newPacing(time.Second).pause(300 * time.Millisecond); got != 700*time.Millisecond {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestLongTransferMakesACallAMinute lets ten minutes pass over an executor
 // that wants to be asked once a minute, as cumin and salt do, with agents that
 // wait as long as they are told to.

@@ -76,6 +76,7 @@ func (r *run) poll(ctx context.Context, until control.Phase, done func() bool) e
 	wait, every := r.fleet.Patience()
 	every = max(every, progressEvery)
 	wait = min(wait, every)
+	pace := newPacing(every)
 	for {
 		r.progress()
 		if done() {
@@ -94,7 +95,7 @@ func (r *run) poll(ctx context.Context, until control.Phase, done func() bool) e
 		if done() {
 			continue
 		}
-		if err := pause(ctx, every-time.Since(began)); err != nil {
+		if err := pause(ctx, pace.pause(time.Since(began))); err != nil {
 			return err
 		}
 	}
