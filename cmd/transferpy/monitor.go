@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/transferpy/transferpy/core/config"
 	"github.com/transferpy/transferpy/core/monitor"
@@ -80,10 +81,10 @@ func (w *watched) close() {
 func snapshotEvents(events transfer.Events) func(monitor.Snapshot) {
 	phase := ""
 	return func(s monitor.Snapshot) {
-		e := transfer.Event{Transfer: s.Transfer, Members: s.Members, Total: s.Total, AtLeast: s.AtLeast}
+		e := transfer.Event{Time: time.Now(), Transfer: s.Transfer, Members: s.Members, Total: s.Total, AtLeast: s.AtLeast}
 		if s.Phase != phase {
 			phase = s.Phase
-			events(transfer.Event{Type: transfer.EventPhase, Transfer: s.Transfer, Phase: phase, Message: fmt.Sprintf("%s (transferpy of pid %d)", phase, s.PID)})
+			events(transfer.Event{Type: transfer.EventPhase, Time: e.Time, Transfer: s.Transfer, Phase: phase, Message: fmt.Sprintf("%s (transferpy of pid %d)", phase, s.PID)})
 		}
 		if len(s.Members) > 0 {
 			e.Type = transfer.EventProgress
