@@ -14,6 +14,7 @@ import (
 	"github.com/transferpy/transferpy/plugins/firewalls/none"
 	"github.com/transferpy/transferpy/plugins/modes/decompress"
 	"github.com/transferpy/transferpy/plugins/modes/file"
+	"github.com/transferpy/transferpy/plugins/modes/xtrabackup"
 	"github.com/transferpy/transferpy/sdk"
 	"github.com/transferpy/transferpy/sdk/plugin"
 )
@@ -32,6 +33,7 @@ func bundled() []sdk.Plugin {
 		ssh.New(),
 		file.New(),
 		decompress.New(),
+		xtrabackup.New(),
 		iptables.New(),
 		nftables.New(),
 		none.New(),

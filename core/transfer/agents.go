@@ -252,6 +252,9 @@ func tellUndo(told map[string]bool, agent string, u control.UndoStatus, emit fun
 	}
 	told[key] = true
 	message := "undone: " + u.What
+	if u.Held > 0 {
+		message += fmt.Sprintf(" (after %s)", u.Held.Round(100*time.Millisecond))
+	}
 	if !u.Done {
 		message = "could not be undone: " + u.What + ": " + u.Error.Error()
 	}

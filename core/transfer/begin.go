@@ -40,6 +40,11 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.phase("move"); err != nil {
 		return err
 	}
+	for _, u := range r.journal.State().Undos {
+		if u.Undo.When == sdk.WhenSourceDone && !u.Done {
+			r.emit(Event{Type: EventUndo, Host: u.Host, Message: "as soon as the source is read: " + u.Undo.What})
+		}
+	}
 	return r.watchBegin(ctx)
 }
 

@@ -37,6 +37,7 @@ import (
 //	done HOST=CODE...       the last line of stdout is the done event, with these targets
 //	wire HOST LEAST MOST    it says that so many bytes went to HOST on the wire (1k is 1024)
 //	id                      set $ID to the transfer that the last transferpy names first
+//	capture VAR REGEXP      set $VAR to what REGEXP's group matches of the last stdout
 //	killagents HOST         kill -9 the agents of a host
 //	plugins EXAMPLE...      build these examples; $PLUGINS is their directory on ctl
 //	cut HOST, mend HOST     take a host off the network, and back
@@ -55,6 +56,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"absent": (*script).absent, "remember": (*script).remember, "unchanged": (*script).unchanged,
 		"done": (*script).done, "clean": (*script).clean, "cut": (*script).cut, "mend": (*script).mend,
 		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
+		"capture": (*script).capture,
 		"backend": (*script).backend, "killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
 		"sshd": (*script).sshd, "install": (*script).install,
 	}
@@ -351,6 +353,17 @@ func (s *script) id(_ bool, args []string) {
 		s.ts.Fatalf("no transfer was named")
 	}
 	s.ts.Setenv("ID", id)
+}
+
+func (s *script) capture(_ bool, args []string) {
+	s.args("capture VAR REGEXP", args, 2, 2)
+	re, err := regexp.Compile("(?m)" + args[1])
+	s.ts.Check(err)
+	m := re.FindStringSubmatch(s.ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		s.ts.Fatalf("%q has no group, or matches nothing", args[1])
+	}
+	s.ts.Setenv(args[0], m[1])
 }
 
 func (s *script) killAgents(_ bool, args []string) {

@@ -84,6 +84,8 @@ type UndoStatus struct {
 	What  string     `json:"what"`
 	Done  bool       `json:"done"`
 	Error *sdk.Error `json:"error,omitempty"` // of the last attempt; it stays to be done
+	// Held is how long what it takes back was in force; 0: not known.
+	Held time.Duration `json:"held,omitempty"`
 }
 
 // MemberStatus is a member's state and progress.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/staging"
@@ -51,7 +52,9 @@ type Log struct {
 type entry struct {
 	Record
 	done bool
-	err  *sdk.Error // of the last attempt
+	err  *sdk.Error    // of the last attempt
+	at   time.Time     // when it was deferred by this process; zero: by one before
+	held time.Duration // from then until it was done
 }
 
 // Open opens the log in dir, making it if there is none. A last line that was
@@ -106,7 +109,7 @@ func (l *Log) Defer(rec Record) error {
 	if err := l.append(line{Defer: &rec}); err != nil {
 		return err
 	}
-	l.add(rec)
+	l.add(rec).at = time.Now()
 	return nil
 }
 
@@ -126,6 +129,9 @@ func (l *Log) MarkDone(id string) error {
 		return err
 	}
 	e.done, e.err = true, nil
+	if !e.at.IsZero() {
+		e.held = time.Since(e.at)
+	}
 	return nil
 }
 
@@ -189,7 +195,7 @@ func (l *Log) Status() []control.UndoStatus {
 	defer l.mu.Unlock()
 	list := make([]control.UndoStatus, 0, len(l.entries))
 	for _, e := range l.entries {
-		list = append(list, control.UndoStatus{ID: e.ID, What: e.What, Done: e.done, Error: e.err})
+		list = append(list, control.UndoStatus{ID: e.ID, What: e.What, Done: e.done, Error: e.err, Held: e.held})
 	}
 	return list
 }
