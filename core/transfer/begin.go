@@ -42,7 +42,7 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	for _, u := range r.journal.State().Undos {
 		if u.Undo.When == sdk.WhenSourceDone && !u.Done {
-			r.emit(Event{Type: EventUndo, Host: u.Host, Message: "as soon as the source is read: " + u.Undo.What})
+			r.emit(Event{Type: EventChanged, Host: u.Host, Message: "as soon as the source is read: " + u.Undo.What})
 		}
 	}
 	return r.watchBegin(ctx)

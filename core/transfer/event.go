@@ -25,6 +25,7 @@ const (
 	EventPhase      EventType = "phase"       // the transfer went into Phase
 	EventProgress   EventType = "progress"    // Members is set: targets, in a transfer after the source
 	EventSourceDone EventType = "source-done" // nothing is read from the source any more
+	EventChanged    EventType = "changed"     // the mode has changed something on Host that is undone when the source is read
 	EventUndo       EventType = "undo"        // an undo ran
 	EventDetour     EventType = "detour"      // Detour is set: targets were bypassed
 	EventSlow       EventType = "slow"        // the target on Host holds the others up, and is waited for
