@@ -63,7 +63,7 @@ type fakeHost struct {
 
 	site     *site
 	clock    time.Duration  // by how much it goes before
-	filtered string         // the firewall that lets others reach it once it has opened; empty: they do
+	filtered string         // the firewalls, with a + between, that let others reach it once they have opened; empty: they do
 	opened   map[string]int // how often each firewall has
 	rounds   int            // tried while something was closed
 
@@ -345,21 +345,27 @@ func (h *fakeHost) end(really bool) {
 	h.ended = true
 }
 
+func (h *fakeHost) doPart(key string, part control.DoPart) control.DoResult {
+	if part.Undo != nil {
+		h.undos = append(h.undos, control.UndoStatus{ID: part.Undo.ID, What: part.Undo.What})
+	}
+	d := control.DoResult{Part: key}
+	for _, c := range part.Commands {
+		h.commands = append(h.commands, argvText(c.Argv))
+		d.Results = append(d.Results, sdk.Result{Stdout: h.run(key, c)})
+	}
+	return d
+}
+
 func (h *fakeHost) doParts(req *control.Request) *control.Reply {
 	var results []control.DoResult
 	for key, part := range req.Do.Parts {
 		if key != h.id() && key != h.instance {
 			continue
 		}
-		if part.Undo != nil {
-			h.undos = append(h.undos, control.UndoStatus{ID: part.Undo.ID, What: part.Undo.What})
+		for _, p := range append([]control.DoPart{part}, part.Then...) {
+			results = append(results, h.doPart(key, p))
 		}
-		d := control.DoResult{Part: key}
-		for _, c := range part.Commands {
-			h.commands = append(h.commands, argvText(c.Argv))
-			d.Results = append(d.Results, sdk.Result{Stdout: h.run(key, c)})
-		}
-		results = append(results, d)
 	}
 	if req.Transfer == "" {
 		return &control.Reply{Done: results}

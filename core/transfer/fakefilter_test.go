@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
@@ -12,7 +13,9 @@ import (
 func (s *site) closed() []string {
 	var names []string
 	for name, host := range s.ends {
-		if h := s.hosts[host]; name != "source" && h.filtered != "" && h.opened[h.filtered] == 0 {
+		h := s.hosts[host]
+		drops := h.filtered != "" && slices.ContainsFunc(strings.Split(h.filtered, "+"), func(by string) bool { return h.opened[by] == 0 })
+		if name != "source" && drops {
 			names = append(names, name)
 		}
 	}

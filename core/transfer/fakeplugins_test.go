@@ -3,6 +3,8 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/transferpy/transferpy/sdk"
@@ -86,9 +88,9 @@ func (f fakeFirewall) Detect(ctx context.Context, hosts []string, host sdk.Host)
 			filters = append(filters, found)
 			continue
 		}
-		switch by := string(r.Results[0].Stdout); by {
-		case "":
-		case f.name:
+		switch by := string(r.Results[0].Stdout); {
+		case by == "":
+		case slices.Contains(strings.Split(by, "+"), f.name):
 			found.Filters, found.What = true, f.name+": drops"
 		default:
 			found.Others = []sdk.Barrier{{Hook: "input", What: by + ": drops", Firewall: by}}

@@ -82,6 +82,16 @@ func TestAuto(t *testing.T) {
 	}
 }
 
+// TestAutoOpensBoth: where rulesets of two kinds drop, both firewalls open, at
+// the cost of one.
+func TestAutoOpensBoth(t *testing.T) {
+	tr := filtered(t, map[string]string{"a": "alpha+beta"}, "a")
+	r := tr.run(t)
+	if h := tr.site.hosts["a"]; r.ExitCode != 0 || tr.verbs() != "probe prepare start do do status commit" || h.opened["alpha"] != 1 || h.opened["beta"] != 1 {
+		t.Errorf("exit %d, calls %s, opened by %v: %v", r.ExitCode, tr.verbs(), h.opened, r.Err)
+	}
+}
+
 // TestNamed: the firewall of the request opens before the start, without any
 // choice; single hosts may have another one.
 func TestNamed(t *testing.T) {

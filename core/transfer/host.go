@@ -69,30 +69,73 @@ type part struct {
 	do   control.DoPart
 }
 
-// do carries out parts, all at once but for those that meet in one agent:
-// they follow each other, in the order of the arguments.
+// do carries out parts in one broadcast. Those that meet in one agent follow
+// each other, in the order of the arguments.
 func (h *hostAccess) do(ctx context.Context, parts []part) ([]sdk.HostResults, error) {
-	results := make([]sdk.HostResults, len(parts))
-	rounds := [][]int{}
-	depth := map[string]int{}
+	byKey := map[string][]int{}
+	var keys []string
 	for i := range parts {
 		key, err := h.key(parts[i].host)
 		if err != nil {
 			return nil, err
 		}
 		parts[i].key = key
-		if depth[key] == len(rounds) {
-			rounds = append(rounds, nil)
+		if byKey[key] == nil {
+			keys = append(keys, key)
 		}
-		rounds[depth[key]] = append(rounds[depth[key]], i)
-		depth[key]++
+		byKey[key] = append(byKey[key], i)
 	}
-	for _, round := range rounds {
-		if err := h.round(ctx, parts, round, results); err != nil {
-			return nil, err
+	results := make([]sdk.HostResults, len(parts))
+	if len(keys) == 0 {
+		return results, nil
+	}
+	req := h.run.request(control.VerbDo)
+	req.Do = &control.Do{Parts: map[string]control.DoPart{}}
+	if h.oneShot {
+		req.Transfer, req.Generation = "", 0
+	}
+	hosts, limit := make([]string, len(keys)), remoteSlack
+	for k, key := range keys {
+		hosts[k] = parts[byKey[key][0]].host // another name of it leads to the same
+		spent := remoteSlack
+		for n, i := range byKey[key] {
+			if err := h.enter(parts[i]); err != nil {
+				return nil, err
+			}
+			spent += commandTime(parts[i].do.Commands)
+			whole := req.Do.Parts[key]
+			if n == 0 {
+				whole = parts[i].do
+			} else {
+				whole.Then = append(whole.Then, parts[i].do)
+			}
+			req.Do.Parts[key] = whole
+		}
+		limit = max(limit, spent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answers := h.collect(ctx, req, hosts)
+	for k, key := range keys {
+		for n, i := range byKey[key] {
+			results[i] = resultsOf(parts[i].host, key, n, answers[hosts[k]], h.oneShot)
 		}
 	}
 	return results, nil
+}
+
+// enter notes in the journal what is to be undone, and in the log what is run.
+func (h *hostAccess) enter(p part) error {
+	if p.do.Undo != nil && !h.run.deferred(p.key, p.do.Undo.ID) {
+		record := journal.Undo{Host: p.host, Agent: p.key, Undo: *p.do.Undo}
+		if err := h.run.journal.Add(journal.Record{Undo: &record}); err != nil {
+			return err
+		}
+	}
+	for _, c := range p.do.Commands {
+		h.run.deps.Log.Info("do", "transfer", h.run.id, "host", p.host, "command", argvText(c.Argv))
+	}
+	return nil
 }
 
 // key is how a host's part is addressed.
@@ -109,41 +152,6 @@ func (h *hostAccess) key(host string) (string, error) {
 	return agent.id, nil
 }
 
-// round does one part on each of several hosts in one broadcast.
-func (h *hostAccess) round(ctx context.Context, parts []part, round []int, results []sdk.HostResults) error {
-	req := h.run.request(control.VerbDo)
-	req.Do = &control.Do{Parts: map[string]control.DoPart{}}
-	if h.oneShot {
-		req.Transfer, req.Generation = "", 0
-	}
-	index := map[string]int{}
-	var hosts []string
-	limit := remoteSlack
-	for _, i := range round {
-		p := parts[i]
-		if p.do.Undo != nil && !h.run.deferred(p.key, p.do.Undo.ID) {
-			record := journal.Undo{Host: p.host, Agent: p.key, Undo: *p.do.Undo}
-			if err := h.run.journal.Add(journal.Record{Undo: &record}); err != nil {
-				return err
-			}
-		}
-		for _, c := range p.do.Commands {
-			h.run.deps.Log.Info("do", "transfer", h.run.id, "host", p.host, "command", argvText(c.Argv))
-		}
-		req.Do.Parts[p.key] = p.do
-		index[p.host] = i
-		hosts = append(hosts, p.host)
-		limit = max(limit, remoteSlack+commandTime(p.do.Commands))
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for host, done := range h.collect(ctx, req, hosts) {
-		i := index[host]
-		results[i] = done(parts[i].key)
-	}
-	return nil
-}
-
 // deferred reports whether the journal has an undo of an agent that is still to
 // be done: one that is handed over again replaces nothing and adds nothing.
 func (r *run) deferred(agent, id string) bool {
@@ -152,10 +160,10 @@ func (r *run) deferred(agent, id string) bool {
 
 // collect repeats the call until no host says that its commands still run, or
 // ctx has ended.
-func (h *hostAccess) collect(ctx context.Context, req control.Request, hosts []string) map[string]func(key string) sdk.HostResults {
+func (h *hostAccess) collect(ctx context.Context, req control.Request, hosts []string) map[string]remote.Answer {
 	wait, every := h.run.fleet.Patience()
 	req.Wait = wait
-	done := map[string]func(string) sdk.HostResults{}
+	done := map[string]remote.Answer{}
 	for len(hosts) > 0 {
 		began := time.Now()
 		var running []string
@@ -164,7 +172,7 @@ func (h *hostAccess) collect(ctx context.Context, req control.Request, hosts []s
 				running = append(running, host)
 				continue
 			}
-			done[host] = func(key string) sdk.HostResults { return resultsOf(host, key, answer, h.oneShot) }
+			done[host] = answer
 		}
 		hosts = running
 		if len(hosts) > 0 {
@@ -191,8 +199,9 @@ func (h *hostAccess) stillRuns(host string, answer remote.Answer) bool {
 	return false
 }
 
-// resultsOf picks the results of one host's part out of its answer.
-func resultsOf(host, key string, answer remote.Answer, oneShot bool) sdk.HostResults {
+// resultsOf picks the results of one host's part out of its answer: of the one
+// after n others of the same key.
+func resultsOf(host, key string, n int, answer remote.Answer, oneShot bool) sdk.HostResults {
 	res := sdk.HostResults{Host: host, Err: answer.Err}
 	if answer.Err != nil {
 		return res
@@ -212,7 +221,10 @@ func resultsOf(host, key string, answer remote.Answer, oneShot bool) sdk.HostRes
 		}
 	}
 	for _, d := range done {
-		if d.Part == key {
+		if d.Part != key {
+			continue
+		}
+		if n--; n < 0 {
 			for i := range d.Results {
 				d.Results[i].Host = host
 			}

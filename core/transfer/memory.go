@@ -28,9 +28,12 @@ const fresh = 30 * time.Second
 
 // add takes what another one remembers.
 func (m *memory) add(other *memory) {
+	other.mu.Lock()
+	known := maps.Clone(other.by)
+	other.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.Copy(m.by, other.by)
+	maps.Copy(m.by, known)
 }
 
 func (m *memory) keep(work []sdk.HostCommands, results []sdk.HostResults) {

@@ -39,8 +39,8 @@ type party struct {
 }
 
 // share runs the parties at once and returns when all have ended, with the
-// error of each. What those who look are told goes into m; those who change
-// use it.
+// error of each. What those who look are told goes into m; each of those who
+// change uses it for itself.
 func (h *hostAccess) share(ctx context.Context, m *memory, parties ...party) []error {
 	s := &sharing{ctx: ctx, do: h.do, working: len(parties)}
 	errs := make([]error, len(parties))
@@ -48,10 +48,11 @@ func (h *hostAccess) share(ctx context.Context, m *memory, parties ...party) []e
 	for i, p := range parties {
 		wg.Go(func() {
 			defer s.leave()
-			host := &sharedHost{sharing: s, rights: p.rights, memory: m}
+			host := &sharedHost{sharing: s, rights: p.rights, memory: newMemory()}
 			if p.rights == looks {
-				host.memory = newMemory()
-				defer m.add(host.memory)
+				defer func() { m.add(host.memory) }()
+			} else {
+				host.memory.add(m)
 			}
 			errs[i] = p.act(ctx, host)
 		})

@@ -83,7 +83,7 @@ func (o *oneShots) Run(ctx context.Context, work []sdk.HostCommands) ([]sdk.Host
 	}
 	answers := o.fleet.Broadcast(ctx, req, hosts...)
 	for i, w := range work {
-		results[i] = resultsOf(w.Host, o.instances[w.Host], answers[w.Host], true)
+		results[i] = resultsOf(w.Host, o.instances[w.Host], 0, answers[w.Host], true)
 	}
 	return results, nil
 }

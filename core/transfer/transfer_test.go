@@ -229,7 +229,7 @@ func TestBeginAndFinish(t *testing.T) {
 		return nil
 	}
 	r := tr.run(t)
-	if r.ExitCode != 0 || tr.verbs() != "probe prepare start do begin commit do do" {
+	if r.ExitCode != 0 || tr.verbs() != "probe prepare start do begin commit do" {
 		t.Errorf("exit %d, calls %s: %v", r.ExitCode, tr.verbs(), r.Err)
 	}
 	undone := 0

@@ -215,9 +215,13 @@ type Do struct {
 type DoPart struct {
 	Undo     *sdk.Undo     `json:"undo,omitempty"`
 	Commands []sdk.Command `json:"commands"`
+	// Then are further parts of the same agent, or host, carried out in order
+	// whatever has become of those before. They have no Then.
+	Then []DoPart `json:"then,omitempty"`
 }
 
-// DoResult are the results of one part.
+// DoResult are the results of one part; those of its Then follow, with the same
+// name.
 type DoResult struct {
 	Part    string       `json:"part"`
 	Results []sdk.Result `json:"results"`

@@ -114,11 +114,21 @@ func (d *Do) validate(c *check) {
 	c.count("parts", len(d.Parts), MaxMembers)
 	for name, part := range d.Parts {
 		c.id("a part", name)
-		if part.Undo != nil {
-			c.undo(*part.Undo)
+		part.validate(c)
+		c.count("further parts", len(part.Then), MaxCommands)
+		for _, next := range part.Then {
+			next.validate(c)
+			c.that(len(next.Then) == 0, "a further part has further parts")
 		}
-		c.commands(part.Commands)
 	}
+}
+
+// validate checks a part without its Then.
+func (p *DoPart) validate(c *check) {
+	if p.Undo != nil {
+		c.undo(*p.Undo)
+	}
+	c.commands(p.Commands)
 }
 
 func (s *Start) validate(c *check) {

@@ -156,9 +156,12 @@ func doHere(ctx context.Context, state *state, d *control.Do) (*control.Reply, e
 	if !mine {
 		return reply, nil
 	}
-	if part.Undo != nil {
-		return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: "a change needs an agent that keeps its undo; there is none before prepare"}
+	room := maxOutput
+	for _, p := range append([]control.DoPart{part}, part.Then...) {
+		if p.Undo != nil {
+			return nil, &sdk.Error{Kind: sdk.KindUnsupported, Message: "a change needs an agent that keeps its undo; there is none before prepare"}
+		}
+		reply.Done = append(reply.Done, control.DoResult{Part: f.Instance, Results: runCommands(ctx, p.Commands, false, &room)})
 	}
-	reply.Done = []control.DoResult{{Part: f.Instance, Results: runCommands(ctx, part.Commands, false)}}
 	return reply, nil
 }

@@ -174,27 +174,27 @@ func (s *server) do(d *control.Do, c *call) error {
 	if !mine {
 		return nil
 	}
-	result := control.DoResult{Part: s.config.Agent}
-	if part.Undo != nil {
-		if err := s.files.undo.Defer(undo.Record{Undo: *part.Undo}); err != nil {
-			result.Error = sdk.AsError(err)
-			c.done = []control.DoResult{result}
-			return nil
+	room := maxOutput
+	for _, p := range append([]control.DoPart{part}, part.Then...) {
+		result := control.DoResult{Part: s.config.Agent}
+		if p.Undo != nil {
+			result.Error = sdk.AsError(s.files.undo.Defer(undo.Record{Undo: *p.Undo}))
 		}
+		if result.Error == nil {
+			result.Results = runCommands(s.acting, p.Commands, p.Undo != nil, &room)
+		}
+		c.done = append(c.done, result)
 	}
-	result.Results = runCommands(s.acting, part.Commands, part.Undo != nil)
-	c.done = []control.DoResult{result}
 	return nil
 }
 
 // runCommands runs commands one after the other; stop says whether the first
-// that fails is the last.
-func runCommands(ctx context.Context, commands []sdk.Command, stop bool) []sdk.Result {
+// that fails is the last. What they print is taken from room.
+func runCommands(ctx context.Context, commands []sdk.Command, stop bool, room *int) []sdk.Result {
 	results := []sdk.Result{}
-	room := maxOutput
 	for _, cmd := range commands {
-		r := process.Run(ctx, cmd, process.Limits{Output: max(room/2, 1)})
-		room -= len(r.Stdout) + len(r.Stderr)
+		r := process.Run(ctx, cmd, process.Limits{Output: max(*room/2, 1)})
+		*room -= len(r.Stdout) + len(r.Stderr)
 		results = append(results, r)
 		if failed := r.ExitCode != 0 || r.Err != nil; failed && stop {
 			break
