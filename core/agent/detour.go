@@ -65,11 +65,6 @@ func (o *outgoing) patience() (stay, refused time.Duration) {
 	return min(o.retry, link.Silence), time.Nanosecond
 }
 
-func (o *outgoing) stays() time.Duration {
-	stay, _ := o.patience()
-	return stay
-}
-
 // mend goes on after the connection was lost: to the same peer if it comes
 // back, else to one behind it. Where nobody is left, nothing is sent any more.
 func (o *outgoing) mend(ctx context.Context, why error) error {

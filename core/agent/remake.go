@@ -92,8 +92,12 @@ func (o *outgoing) again(ctx context.Context) error {
 }
 
 func (o *outgoing) away(why error) error {
+	within := "" // it is left as soon as it refuses, where another can be joined
+	if o.way == nil {
+		within = " within " + o.retry.String()
+	}
 	return &sdk.Error{Kind: sdk.KindUnreachable, Host: o.peer.Host,
-		Message: fmt.Sprintf("the data link to %s was lost, and could not be made again within %s: %v", o.peer.Name, o.stays(), why),
+		Message: fmt.Sprintf("the data link to %s was lost, and could not be made again%s: %v", o.peer.Name, within, why),
 		Hint:    "see whether the host and its agent live, then run the transfer again"}
 }
 
