@@ -7,7 +7,6 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/link"
-	"github.com/transferpy/transferpy/core/agent/relay"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -73,11 +72,11 @@ func (o *outgoing) book(have, next uint64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.joined && have < o.base {
-		return fmt.Errorf("%s: it has %d frames, and %d to %d are kept: %w", o.peer.Name, have, o.base, o.base+uint64(len(o.unacked)), errGap)
+		return fmt.Errorf("%s: it has %d frames, and %d to %d are kept: %w", o.peer.Name, have, o.base, o.last, errGap)
 	}
-	if have < o.have && !o.joined || have > o.base+uint64(len(o.unacked)) {
+	if have < o.have && !o.joined || have > o.last {
 		return &sdk.Error{Kind: sdk.KindIntegrity, Host: o.peer.Host,
-			Message: fmt.Sprintf("%s says that it got %d frames where %d to %d can be", o.peer.Name, have, o.have, o.base+uint64(len(o.unacked))),
+			Message: fmt.Sprintf("%s says that it got %d frames where %d to %d can be", o.peer.Name, have, o.have, o.last),
 			Hint:    "something between the hosts adds to what is sent: see what stands there"}
 	}
 	if have > o.have {
@@ -87,12 +86,12 @@ func (o *outgoing) book(have, next uint64) error {
 	if next <= o.base { // a new member behind the peer may have less than the one before
 		return nil
 	}
-	n := int(next - o.base)
-	for i := range n {
-		o.unacked[i].Release()
-		o.unacked[i] = relay.Packet{}
+	for len(o.unacked) > 0 && o.unacked[0].end <= next {
+		o.unacked[0].Release()
+		o.unacked[0] = sentFrame{}
+		o.unacked = o.unacked[1:]
 	}
-	o.unacked, o.base = o.unacked[n:], next
+	o.base = next
 	return nil
 }
 

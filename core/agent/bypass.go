@@ -115,6 +115,11 @@ func (s *treeSink) cut() error {
 	if err := s.finish(); err != nil {
 		return err
 	}
+	return s.unproven(unsigned)
+}
+
+// unproven makes missing what only a signature would have proven.
+func (s *treeSink) unproven(unsigned []*arrival) error {
 	if s.t.chain.digests() {
 		return nil
 	}
@@ -172,7 +177,7 @@ func (s *treeSink) undigested(ctx context.Context, lack []frame.NeedRange) ([]fr
 // all.
 func (m *mender) from() *uint64 {
 	ts, ok := m.s.(*treeSink)
-	if !ok || ts.end != nil {
+	if !ok || ts.end != nil && ts.spool.Len() >= ts.end.Entries {
 		return nil
 	}
 	n := ts.spool.Len()

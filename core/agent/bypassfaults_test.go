@@ -100,50 +100,73 @@ func TestBypassAndResume(t *testing.T) {
 	}
 }
 
-// TestGap: two neighbours die and the one behind them lacks more than the source
-// has kept. It is served afterwards; of a stream it fails, at once and with that
-// reason, and the others do not.
+// TestGap: two neighbours die and those behind them lack more than the source has
+// kept. They go on from where it is, and the gap is served afterwards; of a
+// stream they fail, at once and with that reason, and the others do not.
 func TestGap(t *testing.T) {
 	t.Parallel()
 	src := content(t)
-	for _, stream := range []bool{false, true} {
-		t.Run(fmt.Sprintf("stream %v", stream), func(t *testing.T) {
+	for _, c := range []struct {
+		stream bool
+		verify control.VerifyLevel
+	}{{false, control.VerifyReadBack}, {false, control.VerifySigned}, {true, control.VerifyReceived}} {
+		t.Run(fmt.Sprintf("stream %v, %s", c.stream, c.verify), func(t *testing.T) {
 			from, change := src, func(*control.Start) {}
-			if stream {
+			if c.stream {
 				from = filepath.Join(src, "a/large")
 				change = streamed(from)
 			}
-			r, w := wired(t, from, 4, func(p *control.Start) {
+			r, w := wired(t, from, 5, func(p *control.Start) {
 				p.Settings.LimitRate = 4 << 20
 				change(p)
+				p.Settings.Verify = c.verify
 			})
 			r.jobs[0].keeps = 1
 			r.start()
 			w[3].after(t, 1<<20)
-			w[3].mute.Store(true) // the last one lacks what comes from now on
+			w[3].mute.Store(true) // the last two lack what comes from now on
 			w[2].after(t, 5<<19)
 			r.kill(w, 2)
 			r.kill(w, 3)
 			w[3].mute.Store(false)
 			began := time.Now()
-			if !stream {
-				r.othersWell(src, 2, 3)
+			if c.stream {
+				r.gapOfStream(began)
 				return
 			}
-			waitFor(t, r.jobs[4], control.PhaseFailed)
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it failed after %s", took)
-			}
-			all := r.settled()
-			if e := all["target-4"].Error; e == nil || e.Kind != sdk.KindUnreachable || !strings.Contains(e.Message, "gap") {
-				t.Errorf("target-4: %v", e)
-			}
-			for _, name := range []string{"source", "target-1"} {
-				if e := all[name].Error; e != nil {
-					t.Errorf("%s: %v", name, e)
+			all := r.othersWell(src, 2, 3)
+			for n := 4; n <= 5; n++ {
+				name := fmt.Sprintf("target-%d", n)
+				if d, ok := bypassedBy(all, name); ok {
+					t.Errorf("%s was bypassed: %+v", name, d)
+				}
+				if r.target(n).round < 2 {
+					t.Errorf("%s has missed nothing", name)
 				}
 			}
 		})
+	}
+}
+
+// gapOfStream: the last two of five have failed.
+func (r *rig) gapOfStream(began time.Time) {
+	r.t.Helper()
+	for n := 4; n <= 5; n++ {
+		waitFor(r.t, r.jobs[n], control.PhaseFailed)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		r.t.Errorf("they failed after %s", took)
+	}
+	all := r.settled()
+	for _, name := range []string{"target-4", "target-5"} {
+		if e := all[name].Error; e == nil || e.Kind != sdk.KindUnreachable || !strings.Contains(e.Message, "gap") {
+			r.t.Errorf("%s: %v", name, e)
+		}
+	}
+	for _, name := range []string{"source", "target-1"} {
+		if e := all[name].Error; e != nil {
+			r.t.Errorf("%s: %v", name, e)
+		}
 	}
 }
 

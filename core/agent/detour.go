@@ -76,6 +76,10 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 			return nil
 		case ctx.Err() != nil, o.way == nil, errors.Is(err, link.ErrBypassed):
 			return err
+		case errors.Is(err, errGap) && o.gap != nil && !o.skips:
+			o.leap()
+			why = err
+			continue
 		}
 		if !errors.Is(err, sdk.ErrIntegrity) && o.waits() {
 			why = err
@@ -88,7 +92,7 @@ func (o *outgoing) mend(ctx context.Context, why error) error {
 		o.way.lost = append(append(o.way.lost, o.peer), between...)
 		o.way.waits = time.Time{}
 		if !ok {
-			o.alone()
+			o.alone(o.way.why)
 			return nil
 		}
 		o.turn(to)
@@ -129,7 +133,7 @@ func (o *outgoing) turn(to control.Member) {
 		return
 	}
 	if first, more := o.kept(o.base); len(more) > 0 {
-		o.base, o.unacked = first, append(more, o.unacked...)
+		o.base, o.unacked = first, append(numbered(first, more), o.unacked...)
 	}
 }
 
@@ -147,11 +151,15 @@ func (o *outgoing) turned() {
 	o.way.tell(lost, &to, o.way.why)
 }
 
-// alone gives up all members that could be sent to.
-func (o *outgoing) alone() {
+// alone gives up all members that could be sent to: those that were lost, or the
+// peer.
+func (o *outgoing) alone(why error) {
 	lost := o.way.lost
+	if len(lost) == 0 {
+		lost = []control.Member{o.peer}
+	}
 	o.way.lost = nil
-	o.way.tell(lost, nil, o.way.why)
+	o.way.tell(lost, nil, why)
 	o.end()
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/frame"
 	"github.com/transferpy/transferpy/core/agent/relay"
 )
 
@@ -20,12 +21,13 @@ type feeds struct {
 	s    *source
 	life *life
 
-	mu   sync.Mutex
-	ring *relay.Ring
-	sent uint64         // frames of the pass
-	kept []relay.Packet // the last of them
-	size int64          // of kept
-	shut bool           // nothing is kept any more
+	mu     sync.Mutex
+	ring   *relay.Ring
+	sent   uint64         // frames of the pass
+	kept   []relay.Packet // the last of them
+	size   int64          // of kept
+	shut   bool           // nothing is kept any more
+	ending bool           // the pass has come to its end
 }
 
 // openFeeds lets members be joined from now on; nil where there is one target
@@ -81,6 +83,7 @@ func (f *feeds) put(p relay.Packet) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sent++
+	f.ending = f.ending || p.Type == frame.TypePassEnd || p.Type == frame.TypeFailure
 	p.Hold()
 	f.ring.Put(p)
 	if f.shut {
@@ -122,14 +125,31 @@ func (f *feeds) join(head control.Member) {
 	first, held := f.before(sent)
 	o := f.s.paced(f.s.job.newOutgoing(nil, f.s.chain, 0, f.s.meter))
 	o.peer, o.joined = head, true
-	o.base, o.unacked = first, held
-	o.way, o.kept = f.s.newDetour(), f.before
+	o.base, o.last, o.unacked = first, sent, numbered(first, held)
+	o.way, o.kept, o.gap = f.s.newDetour(), f.before, f.gaps()
 	f.life.group.Go(func() {
 		ctx := f.life.ctx
 		if err := f.s.job.guard(ctx, o, func() error { return o.forward(ctx, tap) }); err != nil && ctx.Err() == nil {
 			f.s.job.cfg.Log.Warn("a way into the chain has ended", "to", o.peer.Name, "error", err)
 		}
 	})
+}
+
+// gaps makes the frames that stand for what is left out; nil where nothing can
+// be: a stream is taken in order.
+func (f *feeds) gaps() func(frame.Gap) (*frame.Frame, error) {
+	if f.s.chain.stream() {
+		return nil
+	}
+	return func(g frame.Gap) (*frame.Frame, error) {
+		f.mu.Lock()
+		ending := f.ending
+		f.mu.Unlock()
+		if ending {
+			return nil, nil
+		}
+		return g.Build(frame.Scope{Transfer: f.s.job.cfg.Transfer, Pass: 1}, f.s.job.cfg.Identity.Sign)
+	}
 }
 
 // passed is called when the pass has come to its end, or has failed: what feeds

@@ -246,8 +246,10 @@ func (a *arrivals) frames(ctx context.Context, conn *link.Conn, ring *relay.Ring
 			continue
 		}
 		a.meter.wire.Add(int64(size))
+		had := a.count.Load()
+		end := endOf(p, had)
 		ring.Put(p)
-		a.count.Add(1)
+		a.count.Add(end - had)
 		bytes, frames = bytes+size, frames+1
 		if bytes >= ackBytes || frames >= ackFrames {
 			bytes, frames = 0, 0

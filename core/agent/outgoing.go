@@ -29,9 +29,12 @@ type outgoing struct {
 	kept    func(before uint64) (first uint64, _ []relay.Packet) // what keep still has of the frames before that one, with holds
 	heard   func()                                               // called when something was acknowledged
 	pace    func(ctx context.Context, n int) error               // waits until n bytes may go
-	chunk   int                                                  // bytes paced at once; 0: whole frames
-	sent    func(n int)                                          // books bytes on the wire
-	alter   func(relay.Packet) relay.Packet                      // see badMemory
+	// gap makes the frame that stands for what is left out; it returns nil where
+	// nothing comes any more. Without it nothing can be left out.
+	gap   func(frame.Gap) (*frame.Frame, error)
+	chunk int                             // bytes paced at once; 0: whole frames
+	sent  func(n int)                     // books bytes on the wire
+	alter func(relay.Packet) relay.Packet // see badMemory
 
 	hearing sync.WaitGroup
 	conn    *link.Conn
@@ -40,14 +43,31 @@ type outgoing struct {
 	mu      sync.Mutex
 	current *link.Conn // conn, for who wants to cut it short
 	lostWhy error
-	base    uint64         // frames that nobody here needs any more
-	have    uint64         // frames that have arrived at the peer
-	joined  bool           // the peer took the place of another and has not spoken yet
-	over    bool           // given up: nothing is sent any more
-	moved   time.Time      // when have grew last
-	stuck   time.Time      // when the peer was lost, and has taken nothing since
-	unacked []relay.Packet // from base on
-	acked   chan struct{}  // something was acknowledged
+	base    uint64        // frames that nobody here needs any more
+	last    uint64        // frames that were sent
+	have    uint64        // frames that have arrived at the peer
+	joined  bool          // the peer took the place of another and has not spoken yet
+	over    bool          // given up: nothing is sent any more
+	moved   time.Time     // when have grew last
+	stuck   time.Time     // when the peer was lost, and has taken nothing since
+	unacked []sentFrame   // in order, what ends behind base
+	skips   bool          // nothing is sent up to the end of the segment
+	acked   chan struct{} // something was acknowledged
+}
+
+// sentFrame is a frame that was sent.
+type sentFrame struct {
+	relay.Packet
+	end uint64 // how many frames of the pass there are up to it
+}
+
+// numbered are frames that follow each other from number first on.
+func numbered(first uint64, list []relay.Packet) (out []sentFrame) {
+	for _, p := range list {
+		first++
+		out = append(out, sentFrame{p, first})
+	}
+	return out
 }
 
 // dial makes a connection to a member; refused is for how long it may do
@@ -102,14 +122,18 @@ func (o *outgoing) send(ctx context.Context, p relay.Packet) error {
 		o.keep(p)
 	}
 	o.mu.Lock()
-	over := o.over
-	if !over {
-		o.unacked = append(o.unacked, p)
+	o.last = endOf(p, o.last)
+	over, skips := o.over, o.skips
+	if !over && !skips {
+		o.unacked = append(o.unacked, sentFrame{p, o.last})
 	}
 	o.mu.Unlock()
-	if over {
+	switch {
+	case over:
 		p.Release()
 		return nil
+	case skips:
+		return o.skip(ctx, p)
 	}
 	if err := o.write(ctx, p.Wire()); err != nil {
 		return o.mend(ctx, err)
@@ -164,6 +188,10 @@ func (o *outgoing) finish(ctx context.Context) error {
 		}
 		// Seen before what was acknowledged: the peer says its last word and
 		// closes.
+		if o.skips { // to its end
+			o.alone(errGap)
+			return nil
+		}
 		lost := false
 		select {
 		case <-o.lost:
@@ -215,7 +243,7 @@ func (o *outgoing) close() {
 	for _, p := range o.unacked {
 		p.Release()
 	}
-	o.base += uint64(len(o.unacked))
+	o.base = max(o.base, o.last)
 	o.have = max(o.have, o.base)
 	o.unacked = nil
 }

@@ -40,7 +40,7 @@ func TestKeptUntilTwoHaveIt(t *testing.T) {
 		{0, 0, 8, false}, {5, 0, 8, false}, {5, 3, 5, false}, {8, 8, 0, false}, {9, 3, 8, true}, {1 << 60, 1 << 60, 8, true},
 	} {
 		o := newOutgoing(nil, control.Member{Name: "target-1", Host: "host-1"}, time.Minute)
-		o.unacked = packets(t, relay.NewBudget(1<<20), 8)
+		o.unacked, o.last = numbered(0, packets(t, relay.NewBudget(1<<20), 8)), 8
 		err := o.settle(c.have, c.next)
 		if e := sdk.AsError(err); (err != nil) != c.absurd || c.absurd && e.Kind != sdk.KindIntegrity {
 			t.Errorf("%d, %d: %v", c.have, c.next, err)
@@ -58,7 +58,7 @@ func TestJoinedBehindAGap(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	o := newOutgoing(&link.Conn{Conn: near}, control.Member{Name: "target-2"}, time.Minute)
-	o.base, o.joined = 10, true
+	o.base, o.last, o.joined = 10, 10, true
 	go far.Write(frame.Ack(1, 9, 9).Wire())
 	if err := o.greet(); err == nil || sdk.AsError(err).Kind == sdk.KindIntegrity {
 		t.Errorf("it was joined behind a gap: %v", err)

@@ -61,7 +61,7 @@ func (o *outgoing) remake(ctx context.Context, why error) error {
 func (o *outgoing) deadline(lost time.Time, stay time.Duration) time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	idle := o.have == o.base+uint64(len(o.unacked)) // there was nothing to take
+	idle := o.have == o.last // there was nothing to take
 	if idle || !o.stuck.After(o.moved) {
 		o.stuck = lost
 	}
@@ -76,7 +76,12 @@ func (o *outgoing) deadline(lost time.Time, stay time.Duration) time.Time {
 func (o *outgoing) again(ctx context.Context) error {
 	o.mu.Lock()
 	// The peer acknowledges meanwhile: hold what is sent here.
-	again := append([]relay.Packet(nil), o.unacked[o.have-o.base:]...)
+	var again []relay.Packet
+	for _, p := range o.unacked {
+		if p.end > o.have {
+			again = append(again, p.Packet)
+		}
+	}
 	for _, p := range again {
 		p.Hold()
 	}

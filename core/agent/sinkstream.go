@@ -110,6 +110,10 @@ func (s *streamSink) unpack(ctx context.Context) error {
 func (s *streamSink) working() context.Context { return s.ctx }
 
 func (s *streamSink) take(ctx context.Context, p relay.Packet) error {
+	if p.Type == frame.TypeGap {
+		p.Release()
+		return s.cut()
+	}
 	if p.Type != frame.TypeSegmentEnd {
 		s.held, s.size = append(s.held, p), s.size+len(p.Wire())
 		if len(s.held) > frame.OrderedSegmentFrames || s.size > heldOfStream {

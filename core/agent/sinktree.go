@@ -114,6 +114,9 @@ func (s *treeSink) take(ctx context.Context, p relay.Packet) error {
 		p.Release()
 		return context.Cause(s.ctx)
 	}
+	if p.Type == frame.TypeGap {
+		return s.gap(p)
+	}
 	if p.Type == frame.TypeSegmentEnd {
 		seg := segment{s.open, p, s.failed, make(chan struct{})}
 		s.open, s.failed = nil, nil
@@ -233,6 +236,9 @@ func (s *treeSink) checker() error {
 }
 
 func (s *treeSink) check(c *frame.Checker, seg segment) error {
+	if seg.end.Type == frame.TypeGap {
+		return s.checkGap(c, seg.end)
+	}
 	sums, claims := make([]frame.Digest, len(seg.frames)), make([]claim, len(seg.frames))
 	for i, a := range seg.frames {
 		select {
@@ -264,12 +270,8 @@ func (s *treeSink) checkpoint(seg segment) error {
 	if !s.saver.due() {
 		return nil
 	}
-	for s.pending.Load() > 0 {
-		select {
-		case <-s.drained:
-		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
-		}
+	if err := s.idle(); err != nil {
+		return err
 	}
 	select {
 	case <-seg.checked:
@@ -277,6 +279,18 @@ func (s *treeSink) checkpoint(seg segment) error {
 		return context.Cause(s.ctx)
 	}
 	s.saver.begin(s.spool.Len(), s.files.partials())
+	return nil
+}
+
+// idle waits until all that was taken is used.
+func (s *treeSink) idle() error {
+	for s.pending.Load() > 0 {
+		select {
+		case <-s.drained:
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
 	return nil
 }
 
@@ -324,8 +338,8 @@ func (s *treeSink) missing(ctx context.Context) ([]frame.NeedRange, error) {
 		return nil, err
 	}
 	s.t.job.reached(pointPassed, s)
-	if s.end == nil && !s.short || s.end != nil && s.end.Entries != s.spool.Len() {
-		return nil, s.t.broken("the pass ended with another number of entries than it began")
+	if err := s.entriesEnd(); err != nil {
+		return nil, err
 	}
 	lack := s.files.missing(maxNeed + 1)
 	if !s.short || !s.t.chain.digests() {

@@ -254,7 +254,7 @@ func (s *source) deliverPass(ctx context.Context, send *sender, order <-chan *pa
 func (s *source) newOutgoing(data *link.Conn, further *feeds) *outgoing {
 	o := s.job.newOutgoing(data, s.chain, 0, s.meter)
 	if further != nil { // else one target alone is waited for
-		o.way, o.keep, o.kept = s.newDetour(), further.put, further.before
+		o.way, o.keep, o.kept, o.gap = s.newDetour(), further.put, further.before, further.gaps()
 	}
 	return s.paced(o)
 }

@@ -122,7 +122,7 @@ func (c *sickness) play(t *testing.T) {
 	case atVerifying:
 		j.until("db4", "verifying")
 	default:
-		j.staging("db4", "/srv/in", 12<<20)
+		j.staging("db4", "/srv/in", 20<<20)
 	}
 	for _, host := range c.sick {
 		c.strike(r, host)

@@ -54,6 +54,9 @@ const (
 	// that a target can tell which of them is bad; see Pieces. It counts in
 	// segments.
 	TypePieces Type = 10
+	// TypeGap stands for frames that are kept no more, see Gap; not part of any
+	// segment.
+	TypeGap Type = 11
 )
 
 // Header is a frame's header.
@@ -150,7 +153,7 @@ func parseHeader(b []byte) (Header, error) {
 	}
 	h := Header{Type: Type(b[1]), Codec: b[2], Pass: binary.BigEndian.Uint32(b[4:]),
 		Extents: int(extents), Sent: int(sent), Decoded: int(decoded)}
-	if h.Type < TypeEntries || h.Type > TypePieces {
+	if h.Type < TypeEntries || h.Type > TypeGap {
 		return Header{}, fmt.Errorf("frame: unknown type %d", h.Type)
 	}
 	return h, nil
