@@ -126,10 +126,12 @@ func TestGap(t *testing.T) {
 			w[3].after(t, 1<<20)
 			w[3].mute.Store(true) // the last two lack what comes from now on
 			w[2].after(t, 5<<19)
+			w[1].kill()
+			w[2].kill()
+			w[3].mute.Store(false) // before anybody dials by it
+			began := time.Now()
 			r.kill(w, 2)
 			r.kill(w, 3)
-			w[3].mute.Store(false)
-			began := time.Now()
 			if c.stream {
 				r.gapOfStream(began)
 				return
@@ -154,7 +156,7 @@ func (r *rig) gapOfStream(began time.Time) {
 	for n := 4; n <= 5; n++ {
 		waitFor(r.t, r.jobs[n], control.PhaseFailed)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		r.t.Errorf("they failed after %s", took)
 	}
 	all := r.settled()
@@ -206,5 +208,27 @@ func TestSourceDies(t *testing.T) {
 		if e := all[name].Error; e == nil || !strings.Contains(e.Error(), "source") {
 			t.Errorf("%s: %v", name, e)
 		}
+	}
+}
+
+// TestLostFailure: a target fails while its link to the source is broken. The
+// source is told when the link is back.
+func TestLostFailure(t *testing.T) {
+	t.Parallel()
+	src := content(t)
+	r, w := wired(t, src, 2, nil)
+	r.start()
+	w[1].after(t, 1<<20)
+	w[1].mute.Store(true)
+	r.target(2).giveUp(&sdk.Error{Kind: sdk.KindInternal, Host: "host-2", Message: "no luck"})
+	waitFor(t, r.jobs[2], control.PhaseFailed)
+	w[1].cut()
+	w[1].mute.Store(false)
+	all := r.settled()
+	if all["source"].Error != nil || all["target-1"].Error != nil {
+		t.Errorf("%+v", all)
+	}
+	if failed := all["source"].Failed; len(failed) != 1 || !strings.Contains(failed[0].Error.Message, "no luck") {
+		t.Errorf("the source knows %+v", failed)
 	}
 }

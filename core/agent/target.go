@@ -116,6 +116,15 @@ func (t *target) sinkOptions() tree.SinkOptions {
 // run is the target's whole life up to its being verified: link, receive,
 // say what is missing, verify.
 func (t *target) run(ctx context.Context) error {
+	err := t.live(ctx)
+	if err != nil {
+		t.job.group.Go(func() { t.answerNotes(t.job.ctx) })
+	}
+	return err
+}
+
+// live is run without what comes after a failure.
+func (t *target) live(ctx context.Context) error {
 	t.meter.enter(control.PhaseLinking)
 	t.life = newLife(ctx)
 	defer t.life.end()

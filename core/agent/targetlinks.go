@@ -190,14 +190,7 @@ func (t *target) awaitNotes(ctx context.Context, why error) (*link.Conn, error) 
 	}
 	select {
 	case conn := <-t.renewed:
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.notes = conn
-		for _, n := range t.said {
-			if conn.WriteMessage(n) != nil {
-				break // its reader sees why
-			}
-		}
+		t.retell(conn)
 		return conn, nil
 	case <-timeout:
 		return nil, &sdk.Error{Kind: sdk.KindUnreachable, Host: t.member.Host,
@@ -205,5 +198,31 @@ func (t *target) awaitNotes(ctx context.Context, why error) (*link.Conn, error) 
 			Hint:    "see whether the source host and its agent live, then run the transfer again"}
 	case <-ctx.Done():
 		return nil, nil
+	}
+}
+
+// retell takes new notes into use and repeats on them what was said.
+func (t *target) retell(conn *link.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notes = conn
+	for _, n := range t.said {
+		if conn.WriteMessage(n) != nil {
+			return // its reader sees why
+		}
+	}
+}
+
+// answerNotes tells a source that makes its notes anew that this target has
+// failed: the link may have broken when it was said.
+func (t *target) answerNotes(ctx context.Context) {
+	for {
+		select {
+		case conn := <-t.renewed:
+			t.retell(conn)
+			_ = exchange(ctx, conn, func(note) {}) // until it ends, whyever
+		case <-ctx.Done():
+			return
+		}
 	}
 }
