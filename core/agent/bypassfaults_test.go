@@ -220,7 +220,7 @@ func TestLostFailure(t *testing.T) {
 	r.start()
 	w[1].after(t, 1<<20)
 	w[1].mute.Store(true)
-	r.target(2).giveUp(&sdk.Error{Kind: sdk.KindInternal, Host: "host-2", Message: "no luck"})
+	r.target(2).life.cancel(&sdk.Error{Kind: sdk.KindInternal, Host: "host-2", Message: "no luck"})
 	waitFor(t, r.jobs[2], control.PhaseFailed)
 	w[1].cut()
 	w[1].mute.Store(false)

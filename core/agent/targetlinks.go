@@ -220,7 +220,7 @@ func (t *target) answerNotes(ctx context.Context) {
 		select {
 		case conn := <-t.renewed:
 			t.retell(conn)
-			_ = exchange(ctx, conn, func(note) {}) // until it ends, whyever
+			_ = exchange(ctx, conn, t.beat, func(note) {}) // until it ends, whyever
 		case <-ctx.Done():
 			return
 		}
