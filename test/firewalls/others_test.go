@@ -267,3 +267,30 @@ END`)
 		t.Errorf("a rule of ours is left:\n%s", now)
 	}
 }
+
+// TestKilledRemoval finds the chain that a removal makes for a moment where it
+// was killed: the next one, and Sweep, take it away.
+func TestKilledRemoval(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	to, host := target(0), r.control(target(0))
+	const id, guard = "20261123-230003-doa2a3ve", "transferpy-3-230003-doa2a3ve"
+	r.sh(t, to, "iptables-nft -P INPUT DROP")
+	before := r.state(t, to)
+	f := both(t)["iptables"]
+	if _, err := f.Open(t.Context(), id, []sdk.Hole{r.hole(t, to, time.Hour)}, host); err != nil {
+		t.Fatal(err)
+	}
+	r.sh(t, to, "iptables-nft -N "+guard)
+	host.Undo(t, sdk.WhenEnd)
+	if now := r.state(t, to); now != before {
+		t.Errorf("the removal left something:\n%s", now)
+	}
+	r.sh(t, to, "iptables-nft -N "+guard)
+	if _, err := f.Sweep(t.Context(), []string{to}, host); err != nil {
+		t.Fatal(err)
+	}
+	if now := r.state(t, to); now != before {
+		t.Errorf("Sweep left something:\n%s", now)
+	}
+}

@@ -1,6 +1,7 @@
 # Our rules in the INPUT chains of iptables: each accepts one source at one
 # port and bears the comment transferpy:ID:EXPIRY. A rule is found by that
-# comment and removed by what it says, never by its number.
+# comment and removed by what it says, never by its number. A removal takes a
+# chain transferpy-..., which is empty, for a moment.
 #   open TOOL TABLE ID EXPIRY DATE PORT,SOURCE...
 #   remove ID PORT...
 #   sweep
@@ -85,16 +86,58 @@ fail() {
 	exit "$rc"
 }
 
-# remove_rule TOOL TABLE WORDS...: gone already is well.
+# remove_rule TOOL TABLE WORDS...: gone already is well. Needs guard_of.
 remove_rule() {
 	tool=$1 table=$2
 	shift 2
-	change "$tool" "$table" -D INPUT "$@" || [ "$rc" = 1 ] || fail
+	case $("$tool" -V) in
+	*nf_tables*) remove_guarded "$@" || fail ;;
+	*) change "$tool" "$table" -D INPUT "$@" || [ "$rc" = 1 ] || fail ;;
+	esac
+}
+
+# iptables-nft finds the handle of the rule that is meant, and sends it again
+# where the rules have changed in between. But iptables-nft-restore makes the
+# table anew, and there the handle is somebody else's rule. So an empty chain of
+# ours goes in the same transaction: it is gone with the old table, to delete it
+# fails, and with it all of the transaction.
+remove_guarded() {
+	for try in 1 2 3 4 5 6 7 8 9 10; do
+		change "$tool" "$table" -N "$guard" # or it is left from a removal that was killed
+		said=$(printf '*%s\n-D INPUT %s\n-X %s\nCOMMIT\n' "$table" "$*" "$guard" | "$tool-restore" --noflush 2>&1) && return
+		"$tool" -w 5 -t "$table" -C INPUT "$@" 2>/dev/null
+		rc=$?
+		[ "$rc" != 1 ] || break # there is no such rule any more
+	done
+	"$tool" -w 5 -t "$table" -X "$guard" 2>/dev/null
+	[ "$rc" = 1 ]
+}
+
+# guard_of ID: the chain that guards removals of this transfer. iptables takes
+# 28 bytes for a name; the end of the id is what tells transfers apart.
+guard_of() {
+	guard=$1
+	while [ "${#guard}" -gt 17 ]; do guard=${guard#?}; done
+	guard=transferpy-$guard
+}
+
+# remove_guards PATTERN: those that a removal has left which was killed.
+remove_guards() {
+	for tool in $(tools); do
+		"$tool-save" | awk -v p="^:$1\$" '
+			/^\*/ { table = substr($0, 2) }
+			$1 ~ p && $2 == "-" { print table, substr($1, 2) }' |
+			while read -r table guard; do
+				"$tool" -w 5 -t "$table" -X "$guard" 2>/dev/null # one that is in use stays
+			done
+	done
+	return 0
 }
 
 open() {
 	tool=$1 table=$2 id=$3 expiry=$4 date=$5
 	shift 5
+	guard_of "$id"
 	here=$(ours "$tool") || exit
 	for pair; do
 		port=${pair%%,*} source=${pair#*,}
@@ -156,7 +199,9 @@ remove() {
 	id=$1
 	shift
 	ports=$*
+	guard_of "$id"
 	each_of_ours remove_one
+	remove_guards "$guard"
 }
 
 remove_one() {
@@ -166,10 +211,14 @@ remove_one() {
 	esac
 }
 
-sweep() { each_of_ours sweep_one; }
+sweep() {
+	each_of_ours sweep_one
+	remove_guards 'transferpy-[A-Za-z0-9_-]+'
+}
 
 sweep_one() {
 	over "$owner" "$last" || return 0
+	guard_of "$owner"
 	remove_rule "$tool" "$table" $words
 	echo "$owner $port $last $tool $table"
 }
