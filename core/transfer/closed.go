@@ -72,7 +72,9 @@ func (r *run) heedClosed(ctx context.Context) error {
 			}
 			fresh = append(fresh, h)
 		case h.works:
-			r.tellClosed(s, " any more; its firewall may have been loaded anew")
+			if !h.told {
+				r.tellClosed(s, " any more; its firewall may have been loaded anew")
+			}
 			again = append(again, h)
 		case r.staysClosed(h, s):
 			if err := r.giveUp(h, s); err != nil {
@@ -97,11 +99,14 @@ func (r *run) heedClosed(ctx context.Context) error {
 	return nil
 }
 
-// rest lets a hole alone for a while; then all begins anew.
+// rest lets a hole alone for a while; then it is looked at anew or, where it has
+// a rule, which goes on being renewed, opened again.
 func (h *hole) rest() {
-	h.rests, h.looked, h.opened, h.works, h.seen = time.Now().Add(tryAgain), time.Time{}, time.Time{}, false, nil
-	if h.name == FirewallAuto {
-		h.firewalls = nil
+	h.rests = time.Now().Add(tryAgain)
+	if h.opened.IsZero() {
+		h.looked, h.seen = time.Time{}, nil
+	} else {
+		h.works = true
 	}
 }
 

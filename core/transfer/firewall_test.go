@@ -282,3 +282,39 @@ func TestForesee(t *testing.T) {
 		}
 	}
 }
+
+// TestStaysClosedInTheMiddle: what no firewall can open any more is said once,
+// and what is there goes on being renewed; the transfer waits for its links.
+func TestStaysClosedInTheMiddle(t *testing.T) {
+	t.Setenv("TRANSFERPY_TEST_EXPIRY", "4m")
+	synctest.Test(t, func(t *testing.T) {
+		tr := filtered(t, map[string]string{"a": "beta"}, "a")
+		tr.site.traits.PollEvery = time.Second
+		h, src := tr.site.hosts["a"], tr.site.hosts["src"]
+		src.slow, h.slow = 20, 20
+		began := time.Now()
+		opened := 0
+		tr.site.hook = func(verb control.Verb) {
+			tr.site.mu.Lock()
+			defer tr.site.mu.Unlock()
+			for _, host := range []*fakeHost{src, h} {
+				for name, p := range host.phases {
+					if p == control.PhaseLinking && h.opened["beta"] > 0 {
+						host.phases[name] = control.PhaseMoving
+					}
+				}
+			}
+			switch past := time.Since(began); {
+			case past > 3*time.Minute:
+				h.filtered, opened = "", h.opened["beta"]
+			case past > 10*time.Second:
+				h.filtered = "upstream"
+			}
+		}
+		r := tr.run(t)
+		said := tr.said(EventWarning)
+		if r.ExitCode != 0 || strings.Count(said, "stays closed") != 1 || strings.Count(tr.said(EventFirewall), "is not open to src") != 2 || opened < 4 {
+			t.Errorf("exit %d, opened %d times: %v\n%s\n%s", r.ExitCode, opened, r.Err, said, tr.said(EventFirewall))
+		}
+	})
+}
