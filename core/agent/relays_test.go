@@ -281,3 +281,29 @@ func TestHostileRelayOfAStream(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandRunsOnce: a command that is read is run once, however many targets
+// there are.
+func TestCommandRunsOnce(t *testing.T) {
+	runs := filepath.Join(t.TempDir(), "runs")
+	r := newRig(t, "copy", 3, func(p *control.Start) {
+		p.Read = sdk.Stage{Command: &sdk.StageCommand{Argv: []sdk.Raw{"sh", "-c", sdk.Raw("echo run >>" + runs + "; head -c 3000000 /dev/zero")}}}
+		p.Write = sdk.Stage{Builtin: sdk.BuiltinFile, Path: "copy"}
+		p.Settings.Verify = control.VerifyReceived
+	})
+	r.start()
+	for name, m := range r.settled() {
+		if m.Error != nil {
+			t.Errorf("%s: %v", name, m.Error)
+		}
+	}
+	r.commit()
+	for _, dir := range r.dirs {
+		if info, err := os.Stat(filepath.Join(dir, "copy")); err != nil || info.Size() != 3000000 {
+			t.Errorf("%v: %+v", err, info)
+		}
+	}
+	if got, err := os.ReadFile(runs); err != nil || string(got) != "run\n" {
+		t.Errorf("%v: it ran %q", err, got)
+	}
+}

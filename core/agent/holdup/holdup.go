@@ -58,14 +58,19 @@ func heldBelow(spent []*control.Times) (Cause, int) {
 			continue
 		case t.Taking >= t.Idle:
 			return Work(t), i
-		case t.Full < t.Idle/2 && t.Sending < t.Alive/2 || i+1 == len(spent):
+		case !passes(spent[i-1], t) || i+1 == len(spent):
 			return Link, i
 		}
-		// It has nothing to do, and does not receive or is blocked in sending: it
-		// waits for the next of the chain. The buffers of the one before it may be
-		// full sooner, since that keeps what the next has not got.
 	}
 	return Unknown, 0
+}
+
+// passes reports whether a target that has nothing to do waits for the next of
+// the chain, and not for the one before it: its buffers are full; or it is blocked
+// in sending, while those of the one before are full and that has nothing to
+// send, since it keeps what the next has not got.
+func passes(before, t *control.Times) bool {
+	return t.Full >= t.Idle/2 || t.Sending >= t.Alive/2 && before.Full >= before.Alive/2 && before.Sending < before.Alive/2
 }
 
 // Work is what a target's workers spend most of their time with.

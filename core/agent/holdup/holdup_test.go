@@ -47,6 +47,8 @@ func TestFind(t *testing.T) {
 		"the second target's disk":       {times{blocked, passes, writes, waits}, TargetDisk, 2},
 		"the second link":                {times{blocked, passes, waits, waits}, Link, 2},
 		"the last one's disk":            {times{blocked, passes, passes, writes}, TargetDisk, 3},
+		"a link slow both ways":          {times{blocked, passes, share(90, 95, 0, 5, 0, 20, 10), waits}, Link, 2},
+		"a host that rarely runs":        {times{blocked, share(90, 95, 0, 5, 0, 20, 10), waits, waits}, Link, 1},
 		"the last link, full elsewhere":  {times{blocked, share(90, 10, 0, 5, 85, 20, 10), share(90, 95, 0, 5, 0, 20, 10), waits}, Link, 3},
 		"the last link":                  {times{blocked, passes, passes, waits}, Link, 3},
 		"the source has sent all":        {times{blocked, writes}, TargetDisk, 1},
