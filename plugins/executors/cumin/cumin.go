@@ -34,9 +34,15 @@ const (
 	pollEvery = time.Minute
 	latency   = 800 * time.Millisecond
 
-	// grace is what cumin itself may take beyond connecting and the
-	// command's time.
-	grace = 15 * time.Second
+	// mostExtra is what a call may take beyond the command's time: below the
+	// 30 s after which the core takes a plugin that says nothing for hung.
+	mostExtra = 27 * time.Second
+	// hostExtra is what a host may take beyond connecting and the command's
+	// time before cumin gives it up, and ownExtra what cumin takes for itself.
+	hostExtra = 3 * time.Second
+	ownExtra  = 5 * time.Second
+	// mostPieces bounds a file that goes in pieces, in the same way.
+	mostPieces = maxWait + 20*time.Second
 
 	defaultConfig = "/etc/cumin/config.yaml"
 )

@@ -45,6 +45,8 @@ func (e *executor) putPieces(ctx context.Context, hosts []string, file sdk.File,
 	if len(hosts) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, mostPieces)
+	defer cancel()
 	data, unpack := pack(file.Content)
 	part := file.Path + sdk.Raw(".part-"+shell.NewNonce())
 	begun := map[string]bool{} // hosts on which the part is ours

@@ -73,8 +73,8 @@ func well(hosts []string, emit func(sdk.Result)) []string {
 
 // call is one run of cumin.
 func (e *executor) call(ctx context.Context, hosts []string, limit time.Duration, line, nonce string, emit func(sdk.Result)) {
-	perHost := limit + e.site.connect() + grace/3 // cumin gives up on a host
-	ctx, cancel := context.WithTimeout(ctx, perHost+grace)
+	perHost := limit + min(e.site.connect()+hostExtra, mostExtra-ownExtra)
+	ctx, cancel := context.WithTimeout(ctx, limit+mostExtra)
 	defer cancel()
 	seconds := int((perHost + time.Second - 1) / time.Second)
 	argv := e.argv("--force", "--no-progress", "-o", "json", "-t", strconv.Itoa(seconds), "D{"+strings.Join(hosts, ",")+"}", line)

@@ -30,9 +30,10 @@ const (
 	pollEvery = time.Minute
 	latency   = time.Second
 
-	// grace is what salt may take beyond the command's time: it asks a minion
-	// that is silent once more, and waits 15 s in all.
-	grace = 40 * time.Second
+	// grace is what salt may take beyond the command's time: it waits 15 s for
+	// a minion that is silent, and 30 s after the command's time the core
+	// takes a plugin that says nothing for hung.
+	grace = 25 * time.Second
 )
 
 type executor struct {
