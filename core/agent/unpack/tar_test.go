@@ -3,7 +3,6 @@ package unpack
 import (
 	"archive/tar"
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -320,7 +319,7 @@ func TestBombs(t *testing.T) {
 	for name, archive := range map[string][]byte{"claims": out.Bytes(), "sparse": bomb(t, 1<<50)} {
 		r := newRoom(t, Options{})
 		err := r.tar(t.Context(), archive)
-		kindIs(t, err, sdk.ErrNoSpace, fmt.Sprint("there is room for"))
+		kindIs(t, err, sdk.ErrNoSpace, "there is room for")
 		if r.Bytes() != 0 {
 			t.Errorf("%s: %d bytes were written before it was refused", name, r.Bytes())
 		}
