@@ -136,7 +136,24 @@ func (r *run) take(a *agent, host string, reply *control.Answer) {
 		for _, m := range s.Members {
 			r.takeMember(a, m)
 		}
-		a.ended = a.ended || s.Ended
+		if s.Ended && !a.ended {
+			a.ended = true
+			r.failUnpublished(a)
+		}
+	}
+}
+
+// failUnpublished fails the targets of an agent that has said its last word, and
+// not that they are published, unless it was told to end: they never will be.
+func (r *run) failUnpublished(a *agent) {
+	if r.ending {
+		return
+	}
+	for _, m := range r.members {
+		if m.Agent == a.id && m.Destination != nil && !m.failed() && m.status.Phase != control.PhaseCommitted {
+			r.failMember(m, &sdk.Error{Kind: sdk.KindTimeout, Message: "its agent has ended by itself, since nobody had asked for it for too long; what was not published is undone",
+				Hint: "run the transfer again; --control-lost-for gives agents more time"})
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ type fakeHost struct {
 	double      bool
 	undoFails   bool
 	gone        bool
+	givesUp     bool               // it ends by itself before it hears of the commit
 	lives       int                // agents that were prepared here so far
 	forgetful   bool               // it keeps nothing
 	kept        map[string]bool    // members whose state is kept
@@ -283,11 +284,11 @@ func (h *fakeHost) step(req *control.Request) {
 		}
 	case control.VerbCommit:
 		for _, name := range req.Commit.Members {
-			if h.phases[name] == control.PhaseVerified {
+			if h.phases[name] == control.PhaseVerified && !h.givesUp {
 				h.phases[name] = control.PhaseCommitted
 			}
 		}
-		h.end(req.Commit.Stop && h.idle())
+		h.end(h.givesUp || req.Commit.Stop && h.idle())
 	case control.VerbStop, control.VerbRecover:
 		keep := req.Stop != nil && req.Stop.Keep || req.Recover != nil && req.Recover.Keep
 		for name, p := range h.phases {
