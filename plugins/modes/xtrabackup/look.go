@@ -25,8 +25,9 @@ awk -F '\t' 'NR==1 {for (i=1; i<=NF; i++) at[$i]=i; next}
 // lookScript prints what there is to know about a server, a line each: a key, a
 // tab, the value. It reads only. $4 and $5 are the tool and the client to use,
 // $6 says whether replication is of interest, $7 is a data directory for where
-// the server cannot be asked.
-const lookScript = sqlScript + `tool=$4 wanted=$5 replicas=$6 data=$7
+// the server cannot be asked, $8 and $9 how many seconds its bytes and its files
+// may take to count.
+const lookScript = sqlScript + `tool=$4 wanted=$5 replicas=$6 data=$7 count=$8 again=$9
 for t in ${tool:-mariadb-backup mariabackup xtrabackup}; do
 p=$(command -v -- "$t") || continue
 case $("$p" --version 2>&1 </dev/null | head -c 4096) in
@@ -50,8 +51,8 @@ fi
 fi
 if [ -d "$data" ]; then
 printf 'datadir\t%s\n' "$data"
-printf 'bytes\t%s\n' "$(timeout 90 du -sb -- "$data/." 2>/dev/null | cut -f 1)"
-printf 'files\t%s\n' "$(timeout 20 du -s --inodes -- "$data/." 2>/dev/null | cut -f 1)"
+printf 'bytes\t%s\n' "$(timeout "$count" du -sb -- "$data/." 2>/dev/null | cut -f 1)"
+printf 'files\t%s\n' "$(timeout "$again" du -s --inodes -- "$data/." 2>/dev/null | cut -f 1)"
 for logs in "$binlog" "$relay"; do
 case $logs in "${data%/}"/?*) printf 'logs\t%s\n' "$(du -cb -- "$logs".[0-9]* 2>/dev/null | tail -n 1 | cut -f 1)" ;; esac
 done
@@ -66,9 +67,15 @@ fi
 fi
 exit 0`
 
-// lookTime bounds the look: most of it goes into counting a large data
-// directory.
-const lookTime = 3 * time.Minute
+// lookTime bounds the look, which is a part of the probe: executors commonly
+// allow a call 30 seconds, and a probe ends after 25. Where a data directory
+// cannot be counted within countTime its size is not known, and its files, which
+// take less when they have just been looked at, are not counted.
+const (
+	lookTime  = 24 * time.Second
+	countTime = 10 // seconds
+	againTime = 3
+)
 
 // look is the question about the server behind a socket.
 func (m *mode) look(socket sdk.Raw, replicas bool) sdk.Command {
@@ -80,7 +87,7 @@ func (m *mode) look(socket sdk.Raw, replicas bool) sdk.Command {
 	if data == "" {
 		data = conventional(string(socket))
 	}
-	return sdk.Command{Timeout: lookTime, Argv: script(lookScript, string(socket), m.user, m.defaults, m.tool, m.client, ask, data)}
+	return sdk.Command{Timeout: lookTime, Argv: script(lookScript, string(socket), m.user, m.defaults, m.tool, m.client, ask, data, strconv.Itoa(countTime), strconv.Itoa(againTime))}
 }
 
 // script makes a command of a script of sh and its arguments.

@@ -16,7 +16,8 @@ import (
 
 // changeScript stops or starts replication. $4 is the client, $5 stop or start,
 // then for each connection its name and what ran: both, io or sql. Each is
-// looked at afterwards until it is as wanted, for 30 s at most. It goes on
+// looked at afterwards until it is as wanted, twice in a row, since a thread that
+// starts may meet its error at once; for 30 s at most. It goes on
 // with the others where one fails, prints the reason and exits 1 in the end;
 // what is as wanted already stays so.
 const changeScript = sqlScript + `client=$4 what=$5
@@ -38,16 +39,17 @@ echo "by hand: $client --socket=$sock -e \"$on; $do\"" >&2
 failed=1
 continue
 fi
-tries=0 is=
+tries=0 is= held=0
 while [ $tries -lt 60 ]; do
 is=$(sql -e "$on; show slave status" 2>/dev/null | awk -F '\t' 'NR==1 {for (i=1; i<=NF; i++) at[$i]=i; next} {print $at["Slave_IO_Running"] " " $at["Slave_SQL_Running"]}')
 case ${is% *} in No) io=No ;; '') io= ;; *) io=Yes ;; esac
 case $want in
-'No No') [ "$is" = 'No No' ] && break ;;
-'Yes Yes') [ "$io ${is#* }" = 'Yes Yes' ] && break ;;
-'Yes *') [ "$io" = Yes ] && break ;;
-'* Yes') [ "${is#* }" = Yes ] && break ;;
-esac
+'No No') [ "$is" = 'No No' ] ;;
+'Yes Yes') [ "$io ${is#* }" = 'Yes Yes' ] ;;
+'Yes *') [ "$io" = Yes ] ;;
+'* Yes') [ "${is#* }" = Yes ] ;;
+esac && held=$((held + 1)) || held=0
+[ "$held" -lt 2 ] || break
 tries=$((tries + 1))
 sleep 0.5
 done

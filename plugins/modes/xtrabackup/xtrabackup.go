@@ -83,18 +83,28 @@ func (m *mode) Configure(_ context.Context, v sdk.Values) ([]sdk.Diagnostic, err
 	return wrong, nil
 }
 
+// ours are options that this mode gives itself, or with which the tool would do
+// something else than send a backup that is unpacked.
+var ours = []string{"--backup", "--prepare", "--copy-back", "--move-back", "--export", "--stream", "--target-dir", "--socket", "--user",
+	"--compress", "--compress-threads", "--history", "--defaults-file", "--defaults-extra-file", "--defaults-group", "--no-defaults", "--print-defaults"}
+
+// means reports whether the tool takes name for an option: it may be cut short
+// as long as it is not ambiguous.
+func means(option, name string) bool {
+	return name == option || len(name) > len("--pa") && strings.HasPrefix(option, name)
+}
+
 // forbidden says why an argument is not passed on; empty if it may be.
 func forbidden(arg string) string {
-	name, _, _ := strings.Cut(arg, "=")
-	name = strings.ReplaceAll(name, "_", "-")
+	name, _, _ := strings.Cut(strings.ReplaceAll(arg, "_", "-"), "=")
 	switch {
-	case !strings.HasPrefix(arg, "--"):
+	case !strings.HasPrefix(arg, "--") || arg == "--" || strings.ContainsRune(arg, 0):
 		return "does not begin with --"
-	case strings.HasPrefix(name, "--pass"):
+	case means("--password", name) || strings.HasPrefix(name, "--pass"):
 		return "would show a password to everybody on the host: put it into a file, defaults_file"
 	}
-	for _, ours := range []string{"--backup", "--prepare", "--copy-back", "--move-back", "--export", "--stream", "--target-dir", "--socket", "--compress", "--history"} {
-		if name == ours {
+	for _, option := range ours {
+		if means(option, name) {
 			return "cannot be given: the stream would not be what is unpacked"
 		}
 	}

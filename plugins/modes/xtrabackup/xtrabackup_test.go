@@ -81,6 +81,9 @@ func TestConfigure(t *testing.T) {
 		key, value, field string
 	}{
 		{"extra", "--incremental-lsn=5", ""}, {"extra", "--password=secret", "extra"}, {"extra", "--pass_word=x", ""}, {"extra", "-psecret", "extra"},
+		{"extra", "--pas=secret", "extra"}, {"extra", "--passw=secret", "extra"}, {"extra", "--targ=/x", "extra"}, {"extra", "--str=tar", "extra"},
+		{"extra", "--defaults-extra-file=/x", "extra"}, {"extra", "--compress_threads=2", "extra"}, {"extra", "--", "extra"},
+		{"extra", "--databases=a b", ""}, {"extra", "--port=3306", ""}, {"extra", "--safe-slave-backup", ""},
 		{"extra", "--stream=tar", "extra"}, {"extra", "--target_dir=/x", "extra"}, {"parallel", "0", "parallel"}, {"defaults_file", "x", "defaults_file"},
 	} {
 		wrong, err := New().Configure(t.Context(), sdk.Values{tt.key: {tt.value}})
