@@ -46,6 +46,7 @@ import (
 //	datanetwork             give every dbN an eth1 in a data network: 10.98.0.N, fd00:98::N
 //	backend cumin|salt [down]
 //	                        have ctl's transferpy use it, or have it fail
+//	mariadb HOST DATADIR ID start a MariaDB at /run/mysqld/mysqld.sock, with this server id
 //	clean [HOST...]         nothing of transferpy is left there but the agent's program
 //
 // Variables of the script that begin with TRANSFERPY_TEST_ reach transferpy.
@@ -58,7 +59,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"says": (*script).says, "plugins": (*script).plugins, "wire": (*script).wire, "id": (*script).id,
 		"capture": (*script).capture,
 		"backend": (*script).backend, "killagents": (*script).killAgents, "datanetwork": (*script).dataNetwork,
-		"sshd": (*script).sshd, "install": (*script).install,
+		"sshd": (*script).sshd, "install": (*script).install, "mariadb": (*script).mariadb,
 	}
 	cmds := map[string]func(*testscript.TestScript, bool, []string){"lab": makeLab}
 	for name, run := range list {
