@@ -35,7 +35,14 @@ func (t *target) fed(conn *link.Conn) {
 		return
 	}
 	t.feeder.Store(int32(from))
+	t.reachedBy(conn)
 	t.arrivals.replace(conn)
+}
+
+// reachedBy notes the address of this target that a connection of data uses.
+func (t *target) reachedBy(conn *link.Conn) {
+	address := conn.LocalAddr().String()
+	t.meter.set(func(m *meter) { m.reached = address })
 }
 
 // lostNote tells the source of members that were lost.

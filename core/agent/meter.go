@@ -30,6 +30,7 @@ type meter struct {
 	phase    control.Phase
 	root     string
 	peer     string
+	reached  string
 	paths    []sdk.Raw
 	warnings []control.Warning
 	err      *sdk.Error
@@ -103,7 +104,7 @@ func (m *meter) status() control.MemberStatus {
 	defer m.mu.Unlock()
 	return control.MemberStatus{
 		Name: m.name, Phase: m.phase, Entries: m.entries.Load(), Files: m.files.Load(), Bytes: m.bytes.Load(),
-		Wire: m.wire.Load(), Checked: m.checked.Load(), Total: m.total.Load(), Root: m.root, Peer: m.peer,
+		Wire: m.wire.Load(), Checked: m.checked.Load(), Total: m.total.Load(), Root: m.root, Peer: m.peer, Reached: m.reached,
 		Warnings: append([]control.Warning(nil), m.warnings...), Paths: append([]sdk.Raw(nil), m.paths...), Error: m.err,
 		Failed: append([]control.PeerError(nil), m.failed...), Detours: append([]control.Detour(nil), m.detours...), Slow: append([]control.PeerError(nil), m.slow...), Times: m.times(),
 	}

@@ -195,7 +195,7 @@ func TestBoastingRelay(t *testing.T) {
 				return
 			}
 			for i := 2; i <= targets; i++ {
-				if m := all[fmt.Sprintf("target-%d", i)]; m.Error != nil {
+				if m := all[fmt.Sprintf("target-%d", i)]; m.Error != nil || m.Reached == "" {
 					t.Errorf("target-%d: %v", i, m.Error)
 				}
 				r.published(i, src)

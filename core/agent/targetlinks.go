@@ -81,6 +81,7 @@ func (t *target) linkUp(ctx context.Context) (*link.Conn, *outgoing, error) {
 		}
 		return nil, nil, err
 	}
+	t.reachedBy(in)
 	if out == nil {
 		return in, nil, nil
 	}
@@ -135,6 +136,7 @@ func (t *target) route(ctx context.Context) {
 			case link.PurposeData:
 				t.fed(conn)
 			case link.PurposeRepair:
+				t.reachedBy(conn)
 				replace(t.repairs, conn)
 			case link.PurposeNotes:
 				select {

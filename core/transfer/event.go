@@ -104,7 +104,7 @@ type TargetReport struct {
 	Wire     int64
 	Seconds  float64
 	Digest   string // hex root digest; empty if not verified
-	Address  string // at which the one before it in the chain has reached it; empty if it has not
+	Address  string // its own, at which the one that fed it has reached it; empty if none has
 	Verified control.VerifyLevel
 	Err      *sdk.Error
 }

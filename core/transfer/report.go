@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func (r *run) reportMembers(err error) {
 		rep.Warnings = append(rep.Warnings, m.status.Warnings...)
 		if i > 0 {
 			r.reportTarget(&rep.Targets[i-1], m)
-			rep.Targets[i-1].Address = r.members[i-1].status.Peer
+			rep.Targets[i-1].Address = cmp.Or(m.status.Reached, r.members[i-1].status.Peer)
 			if m.err != nil && m.err == rep.Err && exitOf(err) == ExitRefused {
 				rep.Targets[i-1].ExitCode = ExitRefused // nothing had moved
 			}

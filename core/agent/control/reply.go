@@ -98,6 +98,7 @@ func (m *MemberStatus) validate(c *check) {
 	}
 	c.that(m.Root == "" || hexDigest.MatchString(m.Root), "member %.80q has no root digest: %.80q", m.Name, m.Root)
 	c.text("a peer", m.Peer, maxName)
+	c.text("an own address", m.Reached, maxName)
 	c.count("warnings", len(m.Warnings), maxWarnings)
 	for _, w := range m.Warnings {
 		c.text("a warning", w.What, maxText)

@@ -90,16 +90,19 @@ type UndoStatus struct {
 
 // MemberStatus is a member's state and progress.
 type MemberStatus struct {
-	Name     string     `json:"name"`
-	Phase    Phase      `json:"phase"`
-	Entries  int64      `json:"entries"`
-	Files    int64      `json:"files"`
-	Bytes    int64      `json:"bytes"`             // uncompressed: read, or written
-	Wire     int64      `json:"wire"`              // bytes sent to the successor, or received, as framed
-	Checked  int64      `json:"checked,omitempty"` // bytes read back
-	Total    int64      `json:"total,omitempty"`   // bytes expected, once known; 0: unknown
-	Root     string     `json:"root,omitempty"`    // hex digest over the manifest, once known
-	Peer     string     `json:"peer,omitempty"`    // address at which the successor was reached
+	Name    string `json:"name"`
+	Phase   Phase  `json:"phase"`
+	Entries int64  `json:"entries"`
+	Files   int64  `json:"files"`
+	Bytes   int64  `json:"bytes"`             // uncompressed: read, or written
+	Wire    int64  `json:"wire"`              // bytes sent to the successor, or received, as framed
+	Checked int64  `json:"checked,omitempty"` // bytes read back
+	Total   int64  `json:"total,omitempty"`   // bytes expected, once known; 0: unknown
+	Root    string `json:"root,omitempty"`    // hex digest over the manifest, once known
+	Peer    string `json:"peer,omitempty"`    // address at which the successor was reached
+	// Reached is, for a target, its own address at which the one that feeds it has
+	// reached it last.
+	Reached  string     `json:"reached,omitempty"`
 	Warnings []Warning  `json:"warnings,omitempty"`
 	Paths    []sdk.Raw  `json:"paths,omitempty"` // published, after commit
 	Error    *sdk.Error `json:"error,omitempty"`
