@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +37,6 @@ func TestSlowTarget(t *testing.T) {
 	for _, c := range []slowCase{
 		{"the link of a middle one", "db3", "detach", capLink},
 		{"the link of the last one", "db5", "detach", capLink},
-		{"an agent of the first one that rarely runs", "db2", "detach", dutyCycle},
 		{"the link of a middle one, waited for", "db3", "wait", capLink},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,31 +69,6 @@ func capLink(r *rig, host string) func() {
 		r.t.Fatal(err)
 	}
 	return func() {}
-}
-
-// dutyCycle lets a host's agents run one fiftieth of the time.
-func dutyCycle(r *rig, host string) func() {
-	agents := r.agents(host)
-	done, ended := make(chan struct{}), make(chan struct{})
-	signal := func(s syscall.Signal, d time.Duration) {
-		for _, p := range agents {
-			syscall.Kill(p.PID, s) // one that has ended is none of ours
-		}
-		time.Sleep(d) // the slowness itself
-	}
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			signal(syscall.SIGSTOP, 980*time.Millisecond)
-			signal(syscall.SIGCONT, 20*time.Millisecond)
-		}
-	}()
-	return func() { close(done); <-ended }
 }
 
 // toldBy reads events.

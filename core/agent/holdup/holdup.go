@@ -101,7 +101,7 @@ func Between(a, b *control.Times) *control.Times {
 // where all are equally slow.
 func Slow(spent []*control.Times) (Cause, int) {
 	cause, at := Find(spent)
-	if at == 0 {
+	if at == 0 || cause == Link && at == 1 { // which may be the source's own, and so slow to all
 		return Unknown, 0
 	}
 	wait, others := 0, 0

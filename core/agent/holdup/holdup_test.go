@@ -88,6 +88,7 @@ func TestSlow(t *testing.T) {
 		"the last disk":                   {times{blocked, passes, passes, writes}, TargetDisk, 3},
 		"a link":                          {times{blocked, passes, waits, waits}, Link, 2},
 		"the last link":                   {times{blocked, passes, waits}, Link, 2},
+		"the source's own link":           {times{blocked, waits, waits, waits}, Unknown, 0},
 		"both are slow":                   {times{blocked, writes, writes}, Unknown, 0},
 		"the others are nearly as slow":   {times{blocked, busy, busy, writes}, Unknown, 0},
 		"the other takes over half of it": {times{blocked, writes, half}, Unknown, 0},
