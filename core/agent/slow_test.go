@@ -67,7 +67,7 @@ func TestSlowTarget(t *testing.T) {
 	link, wires := slowRig(t, src, control.SlowDetach)
 	wires[2].rate.Store(4 << 20)
 	waits, _ := slowRig(t, src, control.SlowWait)
-	freeWaits := waits.brake(1)
+	freeWaits := waits.brake(2)
 	for _, r := range []*rig{disk, link, waits} {
 		r.start()
 	}
@@ -98,8 +98,8 @@ func TestSlowTarget(t *testing.T) {
 	detached(link, "target-3", "host-3 holds the others up: the link to it")
 	wires[2].rate.Store(0)
 	waits.await("who is slow is told", func() bool { return len(source(waits).Slow) > 0 })
-	if p := source(waits).Slow[0]; p.Name != "target-1" || p.Error == nil || p.Error.Host != "host-1" {
-		t.Errorf("slow is %+v, want target-1", p)
+	if p := source(waits).Slow[0]; p.Name != "target-2" || p.Error == nil || p.Error.Host != "host-2" {
+		t.Errorf("slow is %+v, want target-2", p)
 	}
 	if d := source(waits).Detours; len(d) > 0 {
 		t.Errorf("it was to be waited for: %+v", d)
