@@ -96,7 +96,9 @@ func (l *Lab) link(host, state string) error {
 }
 
 // Cap limits what a host sends and receives, each to rate, as tc(8) writes it
-// ("200mbit"); an empty rate removes the limit.
+// ("200mbit"); an empty rate removes the limit. The burst has room for what TCP
+// hands on in one piece (64 KiB): the kernel would cut that into packets, which
+// a real card does by itself, at several times the CPU of all else.
 func (l *Lab) Cap(host, rate string) error {
 	h, err := l.Host(host)
 	if err != nil {
@@ -106,7 +108,7 @@ func (l *Lab) Cap(host, rate string) error {
 		at   *Host
 		link string
 	}{{&l.Hub, h.Link}, {h, "eth0"}} {
-		argv := []string{"tc", "qdisc", "replace", "dev", end.link, "root", "tbf", "rate", rate, "burst", "64kb", "latency", "50ms"}
+		argv := []string{"tc", "qdisc", "replace", "dev", end.link, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"}
 		if rate == "" {
 			argv = []string{"tc", "qdisc", "replace", "dev", end.link, "root", "pfifo"}
 		}
