@@ -81,11 +81,13 @@ type endJSON struct {
 // targetJSON is one target's outcome.
 type targetJSON struct {
 	endJSON
+	State    string              `json:"state"`
 	ExitCode int                 `json:"exit_code"`
 	Bytes    int64               `json:"bytes"`
 	Files    int64               `json:"files"`
 	Wire     int64               `json:"wire_bytes"`
 	Seconds  float64             `json:"seconds"`
+	Rate     *float64            `json:"rate"` // bytes a second; null without a copy
 	Digest   string              `json:"digest"`
 	Address  string              `json:"address,omitempty"`
 	Verified control.VerifyLevel `json:"verified,omitempty"`
@@ -110,12 +112,22 @@ func doneLine(r *transfer.Report) doneJSON {
 		Seconds: r.Seconds, Calls: r.Calls, Phases: r.PhaseCalls, Source: endJSON{r.Source.Host, r.Source.Path},
 		Targets: []targetJSON{}, Warnings: r.Warnings, Manifest: sdk.Raw(r.Manifest), Kept: r.Kept, Error: r.Err}
 	for _, t := range r.Targets {
-		d.Targets = append(d.Targets, targetJSON{endJSON{t.Host, t.Path}, t.ExitCode, t.Bytes, t.Files, t.Wire, t.Seconds, t.Digest, t.Address, t.Verified, t.Err})
+		d.Targets = append(d.Targets, targetLine(&t))
 	}
 	for _, x := range r.Detours {
 		d.Detours = append(d.Detours, *detourLine(&x))
 	}
 	return d
+}
+
+func targetLine(t *transfer.TargetReport) targetJSON {
+	line := targetJSON{endJSON: endJSON{t.Host, t.Path}, State: state(t), ExitCode: t.ExitCode, Bytes: t.Bytes, Files: t.Files,
+		Wire: t.Wire, Seconds: t.Seconds, Digest: t.Digest, Address: t.Address, Verified: t.Verified, Error: t.Err}
+	if ended(t) && t.Seconds > 0 {
+		rate := float64(t.Bytes) / t.Seconds
+		line.Rate = &rate
+	}
+	return line
 }
 
 // eventJSON is any other line of --output json.

@@ -48,6 +48,17 @@ func printTargets(w io.Writer, targets []transfer.TargetReport, whole *sdk.Error
 // ended reports whether a target has its copy.
 func ended(t *transfer.TargetReport) bool { return t.Err == nil && t.ExitCode == transfer.ExitOK }
 
+// state is what became of a target: the same for people and for programs.
+func state(t *transfer.TargetReport) string {
+	switch {
+	case ended(t):
+		return "copied"
+	case t.Err != nil && t.ExitCode != transfer.ExitControlLost:
+		return "failed"
+	}
+	return noCopy(t)
+}
+
 // noCopy says that a target has no copy, or that nobody knows.
 func noCopy(t *transfer.TargetReport) string {
 	if t.ExitCode == transfer.ExitControlLost {
@@ -87,10 +98,9 @@ func printFailure(w io.Writer, t *transfer.TargetReport) {
 // targetRow is a target in the table. What a failed one has received is not
 // its copy.
 func targetRow(t *transfer.TargetReport) []string {
-	row := []string{targetName(t), "copied"}
+	row := []string{targetName(t), state(t)}
 	if !ended(t) {
-		row[1] = noCopy(t)
-		if t.Err != nil && t.ExitCode != transfer.ExitControlLost {
+		if row[1] == "failed" {
 			row[1] = fmt.Sprintf("FAILED (%d)", t.ExitCode)
 		}
 		return append(row, "-", "-", secondsText(t.Seconds), "-", "-", orDash(printable(t.Address)), "-", "-")

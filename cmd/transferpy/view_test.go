@@ -107,6 +107,8 @@ func TestJSONOutput(t *testing.T) {
 		ExitCode int `json:"exit_code"`
 		Targets  []struct {
 			Host, Path string
+			State      string
+			Rate       *float64
 			ExitCode   int `json:"exit_code"`
 			Bytes      int64
 			Wire       int64 `json:"wire_bytes"`
@@ -120,6 +122,10 @@ func TestJSONOutput(t *testing.T) {
 	if done.Event != "done" || done.ExitCode != 2 || len(done.Targets) != 2 || done.Targets[0].Wire != 900_000_000 ||
 		done.Targets[0].Error != nil || done.Targets[1].Error.Kind != "no-space" || done.Targets[1].Path != "/s\x1b" {
 		t.Errorf("%+v", done)
+	}
+	if ok, failed := done.Targets[0], done.Targets[1]; ok.State != "copied" || ok.Rate == nil || *ok.Rate != float64(ok.Bytes)/testReport.Targets[0].Seconds ||
+		failed.State != "failed" || failed.Rate != nil {
+		t.Errorf("states and rates: %+v", done.Targets)
 	}
 	if !strings.Contains(stderr.String(), "moving") || !strings.Contains(stderr.String(), "free some") || strings.Contains(stderr.String(), "\x1b") {
 		t.Errorf("standard error: %q", stderr.String())
