@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/transferpy/transferpy/test/lab"
@@ -18,6 +20,10 @@ import (
 var binDir string
 
 func TestMain(m *testing.M) {
+	// Under nohup the transferpys that are tested would bear SIGHUP, too.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	lab.Main()
 	badDiskMain()
 	strangerMain()
