@@ -51,8 +51,8 @@ func slowRig(t *testing.T, src, slow string) (*rig, []*wire) {
 
 // TestSlowTarget: a target whose disk or link holds the others up is detached,
 // and served when they are; or waited for, and named. The transfers run side by
-// side. Who is slow shows only where nothing else is: on a machine that is busy it may
-// not be found, so it is played with FAULT_ROUNDS alone.
+// side. Who is slow shows only where nothing else is: on a machine that is busy
+// it may not be found, so it is played with FAULT_ROUNDS alone.
 func TestSlowTarget(t *testing.T) {
 	if os.Getenv("FAULT_ROUNDS") == "" {
 		t.Skip("only with FAULT_ROUNDS: it needs a machine that does nothing else")

@@ -294,3 +294,12 @@ func (r *round) has(host, path string) bool {
 	_, err := os.Lstat(r.path(host, path))
 	return !errors.Is(err, fs.ErrNotExist)
 }
+
+// condition is what scripts ask with [faults]: those that take minutes are
+// played by make faults alone.
+func condition(cond string) (bool, error) {
+	if cond != "faults" {
+		return false, fmt.Errorf("there is no condition %s", cond)
+	}
+	return os.Getenv("FAULT_ROUNDS") != "", nil
+}

@@ -92,15 +92,9 @@ func TestScripts(t *testing.T) {
 		t.Skip(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:  "testdata",
-		Cmds: commands(),
-		// [faults]: scripts that take minutes are played by make faults alone.
-		Condition: func(cond string) (bool, error) {
-			if cond != "faults" {
-				return false, fmt.Errorf("no such condition")
-			}
-			return os.Getenv("FAULT_ROUNDS") != "", nil
-		},
+		Dir:       "testdata",
+		Cmds:      commands(),
+		Condition: condition,
 		Setup: func(e *testscript.Env) error {
 			e.Values[scriptKey{}] = &script{tb: e.T().(testing.TB), jobs: map[string]*job{}, remembered: map[string]string{}}
 			return nil
