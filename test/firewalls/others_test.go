@@ -278,13 +278,21 @@ func TestKilledRemoval(t *testing.T) {
 	r.sh(t, to, "iptables-nft -P INPUT DROP")
 	before := r.state(t, to)
 	f := both(t)["iptables"]
-	if _, err := f.Open(t.Context(), id, []sdk.Hole{r.hole(t, to, time.Hour)}, host); err != nil {
+	rules, err := f.Open(t.Context(), id, []sdk.Hole{r.hole(t, to, time.Hour)}, host)
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.sh(t, to, "iptables-nft -N "+guard)
 	host.Undo(t, sdk.WhenEnd)
 	if now := r.state(t, to); now != before {
 		t.Errorf("the removal left something:\n%s", now)
+	}
+	r.sh(t, to, "iptables-nft -N "+guard)
+	if err := f.Close(t.Context(), id, rules, host); err != nil {
+		t.Fatal(err)
+	}
+	if now := r.state(t, to); now != before {
+		t.Errorf("a removal that finds no rule left something:\n%s", now)
 	}
 	r.sh(t, to, "iptables-nft -N "+guard)
 	if _, err := f.Sweep(t.Context(), []string{to}, host); err != nil {

@@ -9,7 +9,6 @@
 package iptables
 
 import (
-	"context"
 	_ "embed"
 
 	"github.com/transferpy/transferpy/plugins/firewalls/netfilter"
@@ -19,40 +18,11 @@ import (
 //go:embed rules.sh
 var rulesScript string
 
-type firewall struct{}
+// firewall adds Open to what all firewalls of netfilter have.
+type firewall struct{ netfilter.Plugin }
 
 // New returns the firewall. It has no configuration and no state.
-func New() sdk.Firewall { return firewall{} }
-
-// Describe implements sdk.Plugin.
-func (firewall) Describe() sdk.Description {
-	return sdk.Description{
-		Kind:    sdk.KindFirewall,
-		Name:    netfilter.IPTables,
-		Version: sdk.Version,
-		Summary: "opens ports in iptables and ip6tables, nf_tables and legacy, ufw's too",
-	}
-}
-
-// Configure implements sdk.Plugin.
-func (firewall) Configure(context.Context, sdk.Values) ([]sdk.Diagnostic, error) { return nil, nil }
-
-// Detect implements sdk.Firewall.
-func (firewall) Detect(ctx context.Context, hosts []string, host sdk.Host) ([]sdk.Filter, error) {
-	return netfilter.Detect(ctx, netfilter.IPTables, hosts, host)
-}
-
-// Close implements sdk.Firewall.
-func (firewall) Close(ctx context.Context, transferID string, rules []sdk.Rule, host sdk.Host) error {
-	return netfilter.Close(ctx, netfilter.IPTables, transferID, rules, host, remove)
-}
-
-// Sweep implements sdk.Firewall.
-func (firewall) Sweep(ctx context.Context, hosts []string, host sdk.Host) ([]sdk.Rule, error) {
-	return netfilter.Sweep(ctx, netfilter.IPTables, hosts, host, netfilter.Script(netfilter.Alive+rulesScript, "sweep"))
-}
-
-// remove is the command that removes the rules of a transfer for some ports.
-func remove(id string, ports []int) sdk.Command {
-	return netfilter.Script(rulesScript, append([]string{"remove", id}, netfilter.Decimal(ports)...)...)
+func New() sdk.Firewall {
+	return firewall{netfilter.Plugin{Name: netfilter.IPTables, Rules: rulesScript,
+		Summary: "opens ports in iptables and ip6tables, nf_tables and legacy, ufw's too"}}
 }

@@ -29,7 +29,7 @@ type place struct {
 // Open implements sdk.Firewall. On a host where nothing of iptables drops it
 // changes nothing. All hosts are tried; the error is the first host's that
 // failed.
-func (firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
+func (f firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
 	wanted, err := netfilter.Check(transferID, holes)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, h
 		if o := plan(transferID, h, rulesets[i].Chains); len(o.commands) > 0 {
 			openings = append(openings, o)
 			work = append(work, sdk.HostChange{Host: h.Host, Commands: o.commands,
-				Undo: netfilter.Undo(netfilter.IPTables, transferID, o.ports, remove(transferID, o.ports))})
+				Undo: f.Undo(transferID, o.ports)})
 		}
 	}
 	if len(work) == 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// Detect is the Detect of firewall.
-func Detect(ctx context.Context, firewall string, hosts []string, host sdk.Host) ([]sdk.Filter, error) {
+// detect is the Detect of firewall.
+func detect(ctx context.Context, firewall string, hosts []string, host sdk.Host) ([]sdk.Filter, error) {
 	rulesets, err := Look(ctx, hosts, host)
 	if err != nil {
 		return nil, err
@@ -36,9 +36,9 @@ func LookAt(ctx context.Context, wanted []HostHoles, host sdk.Host) ([]Ruleset, 
 	return Look(ctx, hosts, host)
 }
 
-// Close is the Close of firewall: remove makes the command that removes a
+// closeRules is the Close of firewall: remove makes the command that removes a
 // transfer's rules for some ports, and succeeds where there are none.
-func Close(ctx context.Context, firewall, id string, rules []sdk.Rule, host sdk.Host, remove func(id string, ports []int) sdk.Command) error {
+func closeRules(ctx context.Context, firewall, id string, rules []sdk.Rule, host sdk.Host, remove func(id string, ports []int) sdk.Command) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func Close(ctx context.Context, firewall, id string, rules []sdk.Rule, host sdk.
 	for i, h := range hosts {
 		command := remove(id, h.Ports())
 		// The undo of the opening may have run: this one has another name.
-		undo := Undo(firewall, id, h.Ports(), command)
+		undo := undo(firewall, id, h.Ports(), command)
 		undo.ID += "-closed"
 		work[i] = sdk.HostChange{Host: h.Host, Undo: undo, Commands: []sdk.Command{command}}
 	}
@@ -65,9 +65,9 @@ func Close(ctx context.Context, firewall, id string, rules []sdk.Rule, host sdk.
 	return failed
 }
 
-// Sweep is the Sweep of firewall: sweep is the command that removes what is
+// sweep is the Sweep of firewall: sweep is the command that removes what is
 // over and prints a line for each, "ID PORT EXPIRY PLACE".
-func Sweep(ctx context.Context, firewall string, hosts []string, host sdk.Host, sweep sdk.Command) ([]sdk.Rule, error) {
+func sweep(ctx context.Context, firewall string, hosts []string, host sdk.Host, sweep sdk.Command) ([]sdk.Rule, error) {
 	if len(hosts) == 0 {
 		return nil, nil
 	}

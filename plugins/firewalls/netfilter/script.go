@@ -39,10 +39,10 @@ func bare(text string) string {
 	return b.String()
 }
 
-// Undo makes the undo of firewall's rules for these ports of a transfer; its
+// undo makes the undo of firewall's rules for these ports of a transfer; its
 // commands are remove. It has one name for the same ports, so that to open
 // them again adds none.
-func Undo(firewall string, id string, ports []int, remove sdk.Command) sdk.Undo {
+func undo(firewall string, id string, ports []int, remove sdk.Command) sdk.Undo {
 	list := Decimal(ports)
 	return sdk.Undo{
 		ID:       "firewall-" + firewall + "-" + strings.Join(list, "-"),

@@ -24,7 +24,7 @@ type state struct {
 // Open implements sdk.Firewall. On a host where no native table drops it
 // changes nothing. All hosts are tried; the error is the first host's that
 // failed.
-func (firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
+func (f firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, host sdk.Host) ([]sdk.Rule, error) {
 	wanted, err := netfilter.Check(transferID, holes)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, h
 		states[i] = &state{HostHoles: h, open: true}
 	}
 	for try := 0; try < attempts; try++ {
-		more, err := attempt(ctx, transferID, states, host)
+		more, err := f.attempt(ctx, transferID, states, host)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (firewall) Open(ctx context.Context, transferID string, holes []sdk.Hole, h
 
 // attempt looks at the hosts that are still to be opened, and opens them. It
 // reports whether another attempt may help.
-func attempt(ctx context.Context, id string, states []*state, host sdk.Host) (more bool, err error) {
+func (f firewall) attempt(ctx context.Context, id string, states []*state, host sdk.Host) (more bool, err error) {
 	var todo []*state
 	var wanted []netfilter.HostHoles
 	for _, s := range states {
@@ -81,7 +81,7 @@ func attempt(ctx context.Context, id string, states []*state, host sdk.Host) (mo
 		command.Stdin = []byte(strings.Join(b.lines, "\n") + "\n")
 		changed = append(changed, s)
 		work = append(work, sdk.HostChange{Host: s.Host, Commands: []sdk.Command{command},
-			Undo: netfilter.Undo(netfilter.NFTables, id, s.Ports(), remove(id, s.Ports()))})
+			Undo: f.Undo(id, s.Ports())})
 	}
 	if len(work) == 0 {
 		return false, nil
