@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 )
 
 // Status asks the process that runs a transfer how far it is. The error is of
@@ -40,14 +42,14 @@ func Cancel(ctx context.Context, dir, id string) error {
 
 // ask asks one question and takes its answers, at least one.
 func ask(ctx context.Context, dir, id, verb string, take func(Snapshot)) error {
-	conn, err := dial(ctx, dir, id)
+	conn, err := ownsocket.Dial(ctx, dir, id+Suffix, askTime)
 	if err != nil {
 		return unreachable(id, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if !samePeer(conn) {
+	if !ownsocket.SameUser(conn) {
 		return unreachable(id, errors.New("its socket belongs to another user"))
 	}
 	line, err := json.Marshal(question{V: version, Verb: verb})
@@ -108,16 +110,4 @@ func decodeSnapshot(line []byte) (Snapshot, error) {
 		return s, fmt.Errorf("it speaks version %d, this program version %d", s.V, version)
 	}
 	return s, nil
-}
-
-func dial(ctx context.Context, dir, id string) (conn *net.UnixConn, err error) {
-	err = inDir(dir, id, func(path string) error {
-		dialer := net.Dialer{Timeout: askTime}
-		c, err := dialer.DialContext(ctx, "unix", path)
-		if err == nil {
-			conn = c.(*net.UnixConn)
-		}
-		return err
-	})
-	return conn, err
 }

@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,33 +77,9 @@ const (
 	tellTime    = 5 * time.Second
 )
 
-// inDir gives do a path of the socket that is short enough for the kernel,
-// however deep dir lies.
-func inDir(dir, id string, do func(path string) error) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return do(filepath.Join("/proc/self/fd", strconv.Itoa(int(d.Fd())), id+Suffix))
-}
-
 // Remove removes the socket of a transfer that nobody runs. It must be called
 // by who holds the lock of its journal.
 func Remove(dir, id string) { os.Remove(filepath.Join(dir, id+Suffix)) }
-
-// samePeer reports whether the process at the other end has our uid.
-func samePeer(conn *net.UnixConn) bool {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var cred *unix.Ucred
-	if raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) != nil || err != nil {
-		return false
-	}
-	return int(cred.Uid) == os.Getuid()
-}
 
 // unreachable is the error for a process that does not answer.
 func unreachable(id string, err error) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/holdup"
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 	"github.com/transferpy/transferpy/core/progress"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -125,22 +125,16 @@ func TestNonsense(t *testing.T) {
 	s := serve(t, dir, func() { t.Error("cancelled") })
 	defer s.Close()
 	for _, text := range []string{"\n", "null\n", `{"v":9,"verb":"cancel"}` + "\n", `{"v":1,"verb":"erase"}` + "\n", strings.Repeat("x", 1<<20)} {
-		err := inDir(dir, id, func(path string) error {
-			conn, err := net.Dial("unix", path)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			conn.Write([]byte(text)) // it may hang up before it has read all
-			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if n, _ := conn.Read(make([]byte, 1)); n > 0 {
-				t.Errorf("%.20q is answered", text)
-			}
-			return nil
-		})
+		conn, err := ownsocket.Dial(t.Context(), dir, id+Suffix, 10*time.Second)
 		if err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
+		conn.Write([]byte(text)) // it may hang up before it has read all
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if n, _ := conn.Read(make([]byte, 1)); n > 0 {
+			t.Errorf("%.20q is answered", text)
+		}
+		conn.Close()
 	}
 	if _, err := Status(t.Context(), dir, id); err != nil {
 		t.Errorf("and then: %v", err)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 )
 
 // maxClients bounds who is answered at once; others wait.
@@ -37,14 +39,10 @@ func Listen(dir, id string, cancel func()) (*Server, error) {
 	Remove(dir, id)
 	s := &Server{dir: dir, id: id, cancel: cancel, over: make(chan struct{}), news: make(chan struct{})}
 	s.last = Snapshot{Transfer: id, PID: os.Getpid(), Began: time.Now(), Total: -1}
-	err := inDir(dir, id, func(path string) (err error) {
-		s.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		return err
-	})
-	if err != nil {
+	var err error
+	if s.listener, err = ownsocket.Listen(dir, id+Suffix); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", filepath.Join(dir, id+Suffix), err)
 	}
-	s.listener.SetUnlinkOnClose(false) // by its name, which leads elsewhere by then
 	s.clients.Go(s.accept)
 	return s, nil
 }
@@ -96,7 +94,7 @@ func (s *Server) accept() {
 // converse answers one question. A client that asks nonsense, or is somebody
 // else's, gets no answer.
 func (s *Server) converse(conn *net.UnixConn) {
-	if !samePeer(conn) || conn.SetReadDeadline(time.Now().Add(tellTime)) != nil {
+	if !ownsocket.SameUser(conn) || conn.SetReadDeadline(time.Now().Add(tellTime)) != nil {
 		return
 	}
 	line, err := bufio.NewReader(io.LimitReader(conn, maxQuestion)).ReadBytes('\n')

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -147,12 +148,12 @@ func gone(dir agentDir) *control.Answer {
 
 // exchange sends the request and waits for the reply.
 func (d *delivery) exchange(ctx context.Context, dir agentDir) (*control.Answer, error) {
-	conn, err := dialSocket(ctx, dir.path)
+	conn, err := ownsocket.Dial(ctx, dir.path, socketName, transferTime)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	if !samePeer(conn) {
+	if !ownsocket.SameUser(conn) {
 		return nil, errors.New("its socket belongs to another user")
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })

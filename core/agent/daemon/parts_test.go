@@ -1,8 +1,14 @@
 package daemon
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/sdk"
@@ -37,5 +43,24 @@ func TestFurtherParts(t *testing.T) {
 	h.stop()
 	if got := h.undone(); got != "two one" {
 		t.Errorf("undone: %q", got)
+	}
+}
+
+// TestFurnishFails: where the disk refuses a file of the agent's directory, that
+// is the error, and nothing stays open.
+func TestFurnishFails(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir) // so that a path can be made that is longer than the kernel takes
+	path := ""
+	for len(path) < unix.PathMax-300 {
+		path = filepath.Join(path, strings.Repeat("d", 250))
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(path, strings.Repeat("e", unix.PathMax-len(path)-3)) // it can be made, and nothing in it
+	files, err := furnish(path)
+	if files != nil || !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("%v, %v", files, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/transferpy/transferpy/core/agent/control"
 	"github.com/transferpy/transferpy/core/agent/facts"
 	"github.com/transferpy/transferpy/core/agent/link"
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 	"github.com/transferpy/transferpy/core/agent/undo"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -149,11 +150,11 @@ type agentFiles struct {
 }
 
 // furnish makes the directory and all that is to be in it, the lock first.
-func furnish(path string) (files *agentFiles, err error) {
+func furnish(path string) (_ *agentFiles, err error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return nil, err
 	}
-	files = &agentFiles{}
+	files := &agentFiles{}
 	defer func() {
 		if err != nil {
 			files.close()
@@ -175,8 +176,10 @@ func furnish(path string) (files *agentFiles, err error) {
 	if err = keepLastWords(filepath.Join(path, crashName)); err != nil {
 		return nil, err
 	}
-	files.socket, err = listenSocket(path)
-	return files, err
+	if files.socket, err = ownsocket.Listen(path, socketName); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", filepath.Join(path, socketName), err)
+	}
+	return files, nil
 }
 
 // keepLastWords has the runtime write there when it crashes.

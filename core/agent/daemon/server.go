@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/ownsocket"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -193,7 +194,7 @@ func (s *server) accept() {
 
 // converse reads one request and answers it.
 func (s *server) converse(conn *net.UnixConn) error {
-	if !samePeer(conn) {
+	if !ownsocket.SameUser(conn) {
 		return fmt.Errorf("the caller is not uid %d", os.Getuid())
 	}
 	data, err := receive(conn, maxRequestTime)
