@@ -170,16 +170,6 @@ func openOwned(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 func fileError(path, what string, err error) error {
 	kind, hint := sdk.KindInternal, ""
 	switch {

@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/transferpy/transferpy/core/agent/durable"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -198,7 +199,7 @@ func (j *Journal) begin(dir string) error {
 	if err := j.Add(Record{Owner: &Owner{PID: os.Getpid(), Generation: 1, Time: time.Now().UTC()}}); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.Dir(dir)
 }
 
 // Takeover opens the journal of a transfer whose process has died, takes its

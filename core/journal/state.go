@@ -9,6 +9,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/transferpy/transferpy/core/agent/lines"
 )
 
 // Bounds of a journal. They are far above what a transfer writes and keep a
@@ -205,7 +207,7 @@ func (s *State) setHost(h Host) error {
 // died, nothing that it tells of has been done, and it is left out.
 func decode(r io.Reader) (s *State, whole int64, err error) {
 	br := bufio.NewReaderSize(r, 64<<10)
-	line, err := readLine(br)
+	line, err := lines.Next(br, maxLine)
 	if err != nil {
 		return nil, 0, fmt.Errorf("line 1: %w", err)
 	}
@@ -219,9 +221,9 @@ func decode(r io.Reader) (s *State, whole int64, err error) {
 	if err := checkID(s.Header.Transfer); err != nil {
 		return nil, 0, fmt.Errorf("line 1: %w", err)
 	}
-	whole = int64(len(line))
+	whole = int64(len(line)) + 1
 	for n := 2; n <= maxRecords; n++ {
-		line, err := readLine(br)
+		line, err := lines.Next(br, maxLine)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return s, whole, nil
 		}
@@ -235,31 +237,9 @@ func decode(r io.Reader) (s *State, whole int64, err error) {
 		if err := s.apply(rec); err != nil {
 			return s, whole, fmt.Errorf("line %d: %w", n, err)
 		}
-		whole += int64(len(line))
+		whole += int64(len(line)) + 1
 	}
 	return s, whole, fmt.Errorf("more than %d lines", maxRecords)
-}
-
-// readLine returns the next line with its newline; io.ErrUnexpectedEOF if the
-// file ends within it, io.EOF if there is none.
-func readLine(br *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := br.ReadSlice('\n')
-		if len(line)+len(part) > maxLine {
-			return nil, fmt.Errorf("longer than %d bytes", maxLine)
-		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return line, nil
-		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF) && len(line) > 0:
-			return nil, io.ErrUnexpectedEOF
-		default:
-			return nil, err
-		}
-	}
 }
 
 // strict decodes one JSON object and refuses fields that it does not know:

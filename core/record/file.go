@@ -2,7 +2,6 @@ package record
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/transferpy/transferpy/core/agent/lines"
 	"github.com/transferpy/transferpy/core/journal"
 	"github.com/transferpy/transferpy/core/printable"
 	"github.com/transferpy/transferpy/sdk"
@@ -163,7 +163,7 @@ func Read(dir string, each func(Line) error) (Skipped, error) {
 	from := max(skipped.Bytes-1, 0)
 	in := bufio.NewReaderSize(io.NewSectionReader(file, from, maxRead+1), 64<<10)
 	if skipped.Bytes > 0 {
-		if _, err := readLine(in); err != nil && !errors.Is(err, errLong) {
+		if _, err := lines.Next(in, maxLine); err != nil && !errors.Is(err, lines.ErrLong) {
 			return skipped, fileError(path, "read", err)
 		}
 	}
@@ -183,7 +183,7 @@ func (e readError) Unwrap() error { return e.error }
 // read hands out what can be understood and counts the rest.
 func read(in *bufio.Reader, each func(Line) error) (skipped int, err error) {
 	for {
-		text, err := readLine(in)
+		text, err := lines.Next(in, maxLine)
 		if len(text) > 0 {
 			if l, ok := decode(text); !ok {
 				skipped++
@@ -192,37 +192,12 @@ func read(in *bufio.Reader, each func(Line) error) (skipped int, err error) {
 			}
 		}
 		switch {
-		case errors.Is(err, errLong):
+		case errors.Is(err, lines.ErrLong):
 			skipped++
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return skipped, nil
 		case err != nil:
 			return skipped, readError{err}
-		}
-	}
-}
-
-// errLong is for a line that is longer than any that Append writes.
-var errLong = errors.New("longer than a line can be")
-
-// readLine returns the next line without its end; io.EOF with the last one, or
-// alone. A line that is too long is read to its end and not returned.
-func readLine(in *bufio.Reader) ([]byte, error) {
-	var line []byte
-	long := false
-	for {
-		part, err := in.ReadSlice('\n')
-		if long = long || len(line)+len(part) > maxLine; long {
-			line = nil
-		} else {
-			line = append(line, part...)
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-		case err == nil && long:
-			return nil, errLong
-		default:
-			return bytes.TrimSuffix(line, []byte("\n")), err
 		}
 	}
 }

@@ -37,8 +37,8 @@ func line(id string) Line {
 		Targets: []Target{{End: end, Bytes: 10, Digest: "aa"}}, Bytes: 10, Digest: "aa", Versions: map[string]string{"transferpy": "1.0"}}
 }
 
-// lines are those of the file in dir.
-func lines(t *testing.T, dir string) ([]Line, Skipped) {
+// told is what the file in dir tells.
+func told(t *testing.T, dir string) ([]Line, Skipped) {
 	t.Helper()
 	var list []Line
 	skipped, err := Read(dir, func(l Line) error { list = append(list, l); return nil })
@@ -62,7 +62,7 @@ const (
 
 func TestAppendAndRead(t *testing.T) {
 	dir := newDir(t)
-	if list, skipped := lines(t, dir); len(list) != 0 || skipped != (Skipped{}) {
+	if list, skipped := told(t, dir); len(list) != 0 || skipped != (Skipped{}) {
 		t.Errorf("no file: %v, %v", list, skipped)
 	}
 	want := line(idA)
@@ -80,7 +80,7 @@ func TestAppendAndRead(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, Name)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	list, _ := lines(t, dir)
+	list, _ := told(t, dir)
 	if len(list) != 1 {
 		t.Fatalf("%d lines", len(list))
 	}
@@ -113,7 +113,7 @@ func TestTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
-	list, skipped := lines(t, dir)
+	list, skipped := told(t, dir)
 	seen := map[string]bool{}
 	for _, l := range list {
 		seen[l.Reason] = true
@@ -134,11 +134,11 @@ func TestTornLine(t *testing.T) {
 	if err := os.WriteFile(path, append(text, text[:len(text)/2]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if list, skipped := lines(t, dir); len(list) != 1 || skipped.Lines != 1 {
+	if list, skipped := told(t, dir); len(list) != 1 || skipped.Lines != 1 {
 		t.Errorf("torn: %d lines, skipped %+v", len(list), skipped)
 	}
 	appendLine(t, dir, idB)
-	if list, skipped := lines(t, dir); len(list) != 2 || list[1].Transfer != idB || skipped.Lines != 1 {
+	if list, skipped := told(t, dir); len(list) != 2 || list[1].Transfer != idB || skipped.Lines != 1 {
 		t.Errorf("after the torn line: %v, skipped %+v", list, skipped)
 	}
 }
@@ -162,7 +162,7 @@ func TestRenamedAway(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := lines(t, dir); len(list) != 1 || list[0].Transfer != idB {
+	if list, _ := told(t, dir); len(list) != 1 || list[0].Transfer != idB {
 		t.Errorf("%v", list)
 	}
 }

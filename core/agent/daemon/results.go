@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/durable"
 	"github.com/transferpy/transferpy/core/agent/facts"
 )
 
@@ -63,7 +64,7 @@ func leaveResult(state *state, transfer string, answer control.Answer) error {
 		os.Remove(temp)
 		return err
 	}
-	return syncDir(dir)
+	return durable.Dir(dir)
 }
 
 // encodeResult leaves out what is not needed to know how it ended, where it is
@@ -176,13 +177,4 @@ func (s *state) sweepResults(now time.Time) {
 			os.Remove(filepath.Join(s.sub(resultsDir), f.name))
 		}
 	}
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transferpy/transferpy/core/agent/diskerr"
+	"github.com/transferpy/transferpy/core/agent/durable"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -105,11 +106,7 @@ func removeFile(dir *os.File, name string) error {
 
 // syncDir has the disk keep a directory's names.
 func syncDir(dir *os.File) error {
-	err := unix.Fsync(int(dir.Fd()))
-	if errors.Is(err, unix.EINVAL) {
-		return nil // some network file systems keep them at once and say so like this
-	}
-	return diskerr.New("cannot flush", sdk.Raw(dir.Name()), err)
+	return diskerr.New("cannot flush", sdk.Raw(dir.Name()), durable.Names(dir))
 }
 
 // eachName calls fn for every name in a directory, in no order, with bounded

@@ -2,13 +2,12 @@ package undo
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
+	"github.com/transferpy/transferpy/core/agent/lines"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -46,8 +45,8 @@ func (l *Log) load() error {
 func (l *Log) parse(r io.Reader) (good int64, err error) {
 	in := bufio.NewReader(r)
 	for number := 1; ; number++ {
-		text, err := readLine(in)
-		if errors.Is(err, io.EOF) {
+		text, err := lines.Next(in, maxLine)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return good, nil
 		}
 		if err != nil {
@@ -110,34 +109,4 @@ func (l *Log) append(ln line) error {
 		return l.damage
 	}
 	return nil
-}
-
-// readLine returns the next line without its newline; io.EOF also for a last
-// line without one.
-func readLine(in *bufio.Reader) ([]byte, error) {
-	var text []byte
-	for {
-		part, err := in.ReadSlice('\n')
-		if len(text)+len(part) > maxLine {
-			return nil, fmt.Errorf("more than %d bytes long", maxLine)
-		}
-		text = append(text, part...)
-		switch {
-		case err == nil:
-			return bytes.TrimSuffix(text, []byte("\n")), nil
-		case errors.Is(err, bufio.ErrBufferFull):
-		default:
-			return nil, err
-		}
-	}
-}
-
-// syncDir makes the file's name durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
+	"github.com/transferpy/transferpy/core/agent/durable"
 	"github.com/transferpy/transferpy/core/agent/staging"
 	"github.com/transferpy/transferpy/sdk"
 )
@@ -71,7 +72,7 @@ func Open(dir string) (*Log, error) {
 		file.Close()
 		return nil, fmt.Errorf("undo log %s: %w", path, err)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.Dir(dir); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("undo log %s: %w", path, err)
 	}
