@@ -67,20 +67,8 @@ func nothingMoved(id, where string) *sdk.Error {
 
 // reattach takes the transfer from the process that ran it.
 func (r *run) reattach(ctx context.Context) error {
-	state, _, err := journal.Read(r.deps.StateDir, r.id)
+	state, req, err := r.inherit(attachable)
 	if err != nil {
-		return err
-	}
-	req, err := attachable(&state)
-	if err != nil {
-		return err // and the journal is as it was
-	}
-	if r.journal, err = journal.Takeover(r.deps.StateDir, r.id); err != nil {
-		return err
-	}
-	r.opened()
-	state = r.journal.State()
-	if _, err := attachable(&state); err != nil {
 		return err
 	}
 	if err := r.adoptState(&state, req); err != nil {
@@ -88,6 +76,26 @@ func (r *run) reattach(ctx context.Context) error {
 	}
 	r.last, r.acquired = &state, true
 	return nil
+}
+
+// inherit takes the journal of a transfer from the process that wrote it, where
+// fit finds that there is something to go on with, and the request that fit
+// finds. The journal of one that is not fit stays as it was.
+func (r *run) inherit(fit func(*journal.State) (Request, error)) (journal.State, Request, error) {
+	state, _, err := journal.Read(r.deps.StateDir, r.id)
+	if err != nil {
+		return state, Request{}, err
+	}
+	if _, err := fit(&state); err != nil {
+		return state, Request{}, err
+	}
+	if r.journal, err = journal.Takeover(r.deps.StateDir, r.id); err != nil {
+		return state, Request{}, err
+	}
+	r.opened()
+	state = r.journal.State() // as it was left in the end
+	req, err := fit(&state)
+	return state, req, err
 }
 
 // adoptState takes what the journal tells of a transfer that has begun.

@@ -52,20 +52,8 @@ func Resume(ctx context.Context, id string, adjust Adjustments, deps Deps, event
 // takeOver takes the transfer from whoever ran it before, and finds out what
 // is left to do.
 func (r *run) takeOver(ctx context.Context) error {
-	state, _, err := journal.Read(r.deps.StateDir, r.id)
+	state, req, err := r.inherit(resumable)
 	if err != nil {
-		return err
-	}
-	req, err := resumable(&state)
-	if err != nil {
-		return err // and the journal is as it was
-	}
-	if r.journal, err = journal.Takeover(r.deps.StateDir, r.id); err != nil {
-		return err
-	}
-	r.opened()
-	if state = r.journal.State(); state.Ended {
-		_, err := resumable(&state)
 		return err
 	}
 	r.adjust.apply(&req)
