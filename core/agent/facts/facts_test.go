@@ -39,8 +39,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// tree makes one of each kind of path.
-func tree(t *testing.T) string {
+// makeTree makes one of each kind of path.
+func makeTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	must := func(err error) {
@@ -62,7 +62,7 @@ func tree(t *testing.T) string {
 }
 
 func TestPath(t *testing.T) {
-	dir := tree(t)
+	dir := makeTree(t)
 	root := os.Getuid() == 0
 	tests := []struct {
 		path string
@@ -148,7 +148,7 @@ func TestPathErrors(t *testing.T) {
 }
 
 func TestCountIsALowerBoundWhenCutShort(t *testing.T) {
-	dir := tree(t)
+	dir := makeTree(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := Path(ctx, sdk.PathQuestion{Path: sdk.Raw(dir), Count: true}, "")

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transferpy/transferpy/core/agent/tree"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -42,7 +43,7 @@ func look(ctx context.Context, q sdk.PathQuestion, resume string, f *sdk.PathFac
 		return err
 	}
 	f.Exists = true
-	f.Type = fileType(st.Mode)
+	f.Type = tree.TypeOf(st.Mode)
 	f.Mode = st.Mode & 0o7777
 	f.UID, f.GID = st.Uid, st.Gid
 	if f.Type == sdk.FileRegular {
@@ -66,24 +67,6 @@ func look(ctx context.Context, q sdk.PathQuestion, resume string, f *sdk.PathFac
 		return count(ctx, fd, &st, f)
 	}
 	return nil
-}
-
-func fileType(mode uint32) sdk.FileType {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return sdk.FileRegular
-	case unix.S_IFDIR:
-		return sdk.FileDirectory
-	case unix.S_IFLNK:
-		return sdk.FileSymlink
-	case unix.S_IFIFO:
-		return sdk.FileFifo
-	case unix.S_IFSOCK:
-		return sdk.FileSocket
-	case unix.S_IFCHR:
-		return sdk.FileCharDev
-	}
-	return sdk.FileBlockDev
 }
 
 // access asks the kernel, which knows of ACLs, capabilities and read-only

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -66,7 +67,7 @@ func TestKilled(t *testing.T) {
 			holds(t, dir+"/a", "x")
 		}
 	}
-	asNobody(t)
+	treetest.AsNobody(t)
 }
 
 // TestKilledWithinOneMove: between the two steps of a move without rename

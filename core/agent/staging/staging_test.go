@@ -1,7 +1,6 @@
 package staging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 	"github.com/transferpy/transferpy/sdk"
 )
 
@@ -23,31 +23,6 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// asNobody runs the calling test again in a process without rights, where it
-// runs as root; there it returns false.
-func asNobody(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return true
-	}
-	dir, err := os.MkdirTemp("", "nobody")
-	check(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	check(t, os.Chmod(dir, 0o755))
-	self, err := os.ReadFile("/proc/self/exe")
-	check(t, err)
-	program := filepath.Join(dir, "test")
-	check(t, os.WriteFile(program, self, 0o755))
-	cmd := exec.Command(program, "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("as nobody: %v\n%s", err, out)
-	}
-	return false
 }
 
 func specFor(dir string, publish ...sdk.Raw) Spec {
@@ -183,7 +158,7 @@ func TestWithoutRenameFlags(t *testing.T) {
 		t.Error(info.Mode(), err)
 	}
 	check(t, os.Chmod(dir+"/d", 0o755))
-	asNobody(t)
+	treetest.AsNobody(t)
 }
 
 // TestClosedDirectory: a directory that its own mode closes is published
@@ -205,7 +180,7 @@ func TestClosedDirectory(t *testing.T) {
 		}
 		check(t, os.Chmod(dir+"/d", 0o755))
 	}
-	asNobody(t)
+	treetest.AsNobody(t)
 }
 
 // TestClosedDirectoryTakenBack: what is taken back has its mode again too.
@@ -225,7 +200,7 @@ func TestClosedDirectoryTakenBack(t *testing.T) {
 	_, err := Settle(context.Background(), s.spec, noRun, false)
 	check(t, err)
 	holds(t, dir, "e")
-	asNobody(t)
+	treetest.AsNobody(t)
 }
 
 func TestMustEmpty(t *testing.T) {
@@ -310,7 +285,7 @@ func TestCreateRefuses(t *testing.T) {
 // TestNoRight: a directory that may not be written says so, and nothing is
 // left.
 func TestNoRight(t *testing.T) {
-	if !asNobody(t) {
+	if !treetest.AsNobody(t) {
 		return
 	}
 	dir := t.TempDir()
@@ -391,5 +366,5 @@ func TestRemoveAll(t *testing.T) {
 	check(t, RemoveAll(d, "top"))
 	holds(t, dir)
 	holds(t, outside, "kept")
-	asNobody(t)
+	treetest.AsNobody(t)
 }

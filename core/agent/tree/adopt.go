@@ -23,7 +23,7 @@ func (k *Sink) Adopt(from *Sink, e *manifest.Entry) (bool, error) {
 		if err := unix.Fstatat(old, oldName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		if typeOf(&st) != sdk.FileRegular || st.Size != e.Size {
+		if TypeOf(st.Mode) != sdk.FileRegular || st.Size != e.Size {
 			return unix.ENOENT
 		}
 		return k.in(e.Path, func(parent int, name string) error {

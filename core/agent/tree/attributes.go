@@ -39,7 +39,7 @@ func (k *Sink) apply(parent int, name string, e *manifest.Entry, a *attributes) 
 	if err != nil {
 		return err
 	}
-	if typeOf(&st) != e.Type {
+	if TypeOf(st.Mode) != e.Type {
 		return unix.ELOOP // says: something else stands there
 	}
 	if err := k.chown(parent, name, e, a, &st); err != nil {
@@ -131,7 +131,7 @@ func chmodSpecial(parent int, name string, mode uint32) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if typeOf(&st) == sdk.FileSymlink {
+	if TypeOf(st.Mode) == sdk.FileSymlink {
 		return unix.ELOOP
 	}
 	return unix.Chmod(fdPath(fd), mode)

@@ -80,8 +80,8 @@ func (c *checker) entry(it *item) error {
 		return nil
 	case err != nil:
 		return err
-	case typeOf(&f.Stat_t) != e.Type:
-		c.differs(it, "is a %s instead of a %s", typeOf(&f.Stat_t), e.Type)
+	case TypeOf(f.Mode) != e.Type:
+		c.differs(it, "is a %s instead of a %s", TypeOf(f.Mode), e.Type)
 		return nil
 	case f.link != string(e.Link):
 		c.differs(it, "leads to %s instead of %s", sdk.Raw(f.link).Display(), e.Link.Display())
@@ -97,7 +97,7 @@ func (f *found) look(parent int, name string) error {
 	if err := unix.Fstatat(parent, name, &f.Stat_t, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if typeOf(&f.Stat_t) != sdk.FileSymlink {
+	if TypeOf(f.Mode) != sdk.FileSymlink {
 		return nil
 	}
 	buf := make([]byte, manifest.MaxLinkLen+1)

@@ -138,7 +138,7 @@ func TestSourceRefused(t *testing.T) {
 
 // TestUnreadable: a typed error with the path, for a file and a directory.
 func TestUnreadable(t *testing.T) {
-	if !asNobody(t) {
+	if !treetest.AsNobody(t) {
 		return
 	}
 	top := filepath.Join(t.TempDir(), "top")

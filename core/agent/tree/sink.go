@@ -180,7 +180,7 @@ func (k *Sink) CreateWrite(e *manifest.Entry) (*os.File, error) {
 // there reports whether name is what create would have made of e.
 func there(parent int, name string, e *manifest.Entry) bool {
 	var st unix.Stat_t
-	if unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || typeOf(&st) != e.Type {
+	if unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || TypeOf(st.Mode) != e.Type {
 		return false
 	}
 	switch e.Type {
@@ -241,7 +241,7 @@ func openRegular(parent int, name string, flags int) (int, error) {
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && typeOf(&st) != sdk.FileRegular {
+	if err == nil && TypeOf(st.Mode) != sdk.FileRegular {
 		err = unix.ELOOP // says: something else stands there
 	}
 	if err != nil {

@@ -55,7 +55,7 @@ func OpenSource(name sdk.Raw) (*Source, error) {
 		unix.Close(parent)
 		return nil, diskerr.New("cannot read", name, err)
 	}
-	switch typeOf(&st) {
+	switch TypeOf(st.Mode) {
 	case sdk.FileRegular:
 	case sdk.FileDirectory:
 		s.isDir = true
@@ -68,7 +68,7 @@ func OpenSource(name sdk.Raw) (*Source, error) {
 		unix.Close(parent)
 		return nil, &sdk.Error{
 			Kind:    sdk.KindUnsupported,
-			Message: "cannot read " + name.Display() + ": it is a " + string(typeOf(&st)),
+			Message: "cannot read " + name.Display() + ": it is a " + string(TypeOf(st.Mode)),
 			Hint:    "name a regular file or a directory",
 		}
 	}
@@ -100,7 +100,7 @@ func (s *Source) Open(e *manifest.Entry) (*os.File, manifest.Ident, error) {
 		unix.Close(fd)
 		return nil, manifest.Ident{}, diskerr.New("cannot read", s.full(e.Path), err)
 	}
-	if t := typeOf(&st); t != sdk.FileRegular {
+	if t := TypeOf(st.Mode); t != sdk.FileRegular {
 		unix.Close(fd)
 		return nil, manifest.Ident{}, &sdk.Error{
 			Kind:    sdk.KindChanged,
@@ -150,9 +150,9 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// typeOf returns the type of a file.
-func typeOf(st *unix.Stat_t) sdk.FileType {
-	switch st.Mode & unix.S_IFMT {
+// TypeOf is the type that a mode of stat(2) tells.
+func TypeOf(mode uint32) sdk.FileType {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return sdk.FileRegular
 	case unix.S_IFDIR:

@@ -42,7 +42,7 @@ func isRegular(parent int, name string) error {
 	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if typeOf(&st) != sdk.FileRegular {
+	if TypeOf(st.Mode) != sdk.FileRegular {
 		return unix.ELOOP // says: something else stands there
 	}
 	return nil

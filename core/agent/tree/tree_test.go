@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,32 +18,6 @@ import (
 	"github.com/transferpy/transferpy/core/agent/tree/treetest"
 	"github.com/transferpy/transferpy/sdk"
 )
-
-// asNobody runs the calling test again in a process without rights, where it
-// runs as root; there it returns false and the caller returns. The test's
-// binary is copied, since nobody cannot reach it where go test puts it.
-func asNobody(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return true
-	}
-	dir, err := os.MkdirTemp("", "nobody")
-	check(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	check(t, os.Chmod(dir, 0o755))
-	self, err := os.ReadFile("/proc/self/exe")
-	check(t, err)
-	program := filepath.Join(dir, "test")
-	check(t, os.WriteFile(program, self, 0o755))
-	cmd := exec.Command(program, "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("as nobody: %v\n%s", err, out)
-	}
-	return false
-}
 
 func check(t testing.TB, err error) {
 	t.Helper()
@@ -159,7 +131,7 @@ func TestCopy(t *testing.T) {
 		t.Errorf("warnings: %v", got)
 	}
 	treetest.Open(filepath.Join(c.dir, "top dir"))
-	asNobody(t)
+	treetest.AsNobody(t)
 }
 
 // TestOldKernel: the same without the calls that older kernels do not have.
@@ -340,7 +312,7 @@ func TestOwner(t *testing.T) {
 // TestNotPreserved: without rights, owners are left out with a warning, and
 // with them the bits that would hand rights on.
 func TestNotPreserved(t *testing.T) {
-	if !asNobody(t) {
+	if !treetest.AsNobody(t) {
 		return
 	}
 	spool, err := manifest.Create(t.TempDir(), manifest.Header{DigestRule: manifest.RuleNone})

@@ -39,7 +39,7 @@ func (s *Source) Walk(ctx context.Context, fn func(e manifest.Entry, id manifest
 		if err := unix.Fstatat(s.fd, s.top, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return diskerr.New("cannot read", s.full(sdk.Raw(s.top)), err)
 		}
-		if t := typeOf(&st); t != sdk.FileRegular {
+		if t := TypeOf(st.Mode); t != sdk.FileRegular {
 			return &sdk.Error{Kind: sdk.KindChanged, Message: s.full(sdk.Raw(s.top)).Display() + " was a regular file and is a " + string(t) + " now"}
 		}
 		return w.emit(s.fd, s.top, sdk.Raw(s.top), &st, "")
@@ -248,7 +248,7 @@ func (w *walker) visit(l *level, name string) error {
 			Message: fmt.Sprintf("a path below %.200q... is longer than %d bytes", w.path, manifest.MaxPathLen),
 		}
 	}
-	switch typeOf(&st) {
+	switch TypeOf(st.Mode) {
 	case sdk.FileDirectory:
 		return w.directory(l.fd, name, &st)
 	case sdk.FileSymlink:
@@ -296,7 +296,7 @@ func (w *walker) symlink(parent int, name string, st *unix.Stat_t) error {
 // directory itself; p is its path.
 func (w *walker) emit(dir int, name string, p sdk.Raw, st *unix.Stat_t, link sdk.Raw) error {
 	e := manifest.Entry{
-		Path: p, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
+		Path: p, Type: TypeOf(st.Mode), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
 		Owner: w.user(st.Uid), Group: w.group(st.Gid),
 		MTimeSec: st.Mtim.Sec, MTimeNsec: uint32(st.Mtim.Nsec), Link: link,
 	}
