@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/transferpy/transferpy/core/agent/control"
@@ -11,12 +10,13 @@ import (
 	"github.com/transferpy/transferpy/sdk"
 )
 
-// A target holds the others up when it does so (holdup.Slow) in two stretches
-// of time, one right after the other: its buffers are full by then, and it was
-// no hiccup.
+// A target holds the others up when it does so (holdup.Slow) in two of three
+// stretches of time, one after the other: it is no hiccup then, and one stretch in
+// which the disk or the machine was busy with something else changes nothing.
 const (
 	slowStretch   = 5 * time.Second
 	slowStretches = 2
+	slowOf        = 3
 )
 
 // load is what a target says with each beat: what it spent its time with, and
@@ -43,8 +43,7 @@ type stretch struct {
 type slowness struct {
 	s     *source
 	last  *stretch
-	who   *peer // that was slow in the last stretch
-	times int   // how many stretches it has been so
+	found []*peer // who was slow in each of the last stretches; nil: nobody
 	said  map[*peer]bool
 	links map[string]bool // members from which a link was slow
 }
@@ -76,26 +75,48 @@ func (j *Job) slowStretch() time.Duration {
 	return slowStretch
 }
 
-// look ends one stretch and begins the next.
+// look ends one stretch and begins the next. A stretch of which not all is known
+// yet goes on: beats come late where a host is busy, which is when somebody is
+// slow.
 func (w *slowness) look() {
 	now := &stretch{source: *w.s.meter.times(), loads: make(map[*peer]load)}
-	chain := w.chain(now)
-	last := w.last
-	w.last = now
-	who, cause := w.slow(chain, last, now)
-	if who == nil || who != w.who {
-		w.times = 0
-	}
-	if w.who = who; who == nil {
+	chain, last := w.chain(now), w.last
+	if last == nil {
+		w.last = now
 		return
 	}
-	if w.times++; w.times < slowStretches || w.said[who] {
+	spent := w.spent(chain, last, now)
+	if spent == nil {
+		return
+	}
+	w.last = now
+	cause, at := holdup.Slow(spent)
+	w.s.job.cfg.Log.Debug("what the members did", "spent", spent, "slow", at, "cause", cause)
+	var who *peer
+	if at > 0 {
+		who = chain[at-1]
+	}
+	if !w.isSlow(who) || w.said[who] {
 		return
 	}
 	w.said[who] = true
 	d := now.loads[who].Times.Alive - last.loads[who].Times.Alive
-	w.act(chain, slices.Index(chain, who), cause, float64(now.loads[who].Bytes-last.loads[who].Bytes)/d.Seconds())
-	w.last = nil
+	w.act(chain, at-1, cause, float64(now.loads[who].Bytes-last.loads[who].Bytes)/d.Seconds())
+	w.last, w.found = nil, nil
+}
+
+// isSlow books who was slow in a stretch, and reports whether that is so in
+// enough of them.
+func (w *slowness) isSlow(who *peer) bool {
+	w.found = append(w.found, who)
+	w.found = w.found[max(len(w.found)-slowOf, 0):]
+	times := 0
+	for _, p := range w.found {
+		if p == who {
+			times++
+		}
+	}
+	return who != nil && times >= slowStretches
 }
 
 // chain are the targets that frames still pass, in order, with what each has
@@ -116,25 +137,22 @@ func (w *slowness) chain(now *stretch) []*peer {
 	return chain
 }
 
-// slow is the target that was slow in a stretch; nil: none, or it is not known.
-func (w *slowness) slow(chain []*peer, last, now *stretch) (*peer, holdup.Cause) {
-	if last == nil {
-		return nil, ""
-	}
+// spent is what the source and the targets of the chain did in a stretch; nil
+// where one of them was not heard at both of its ends.
+func (w *slowness) spent(chain []*peer, last, now *stretch) []*control.Times {
 	spent := []*control.Times{holdup.Between(&last.source, &now.source)}
 	for _, p := range chain {
 		a, before := last.loads[p]
 		b, after := now.loads[p]
-		if !before || !after || b.Times.Alive-a.Times.Alive < w.s.job.slowStretch()/2 { // it was not heard for a while
-			return nil, ""
+		if !before && after { // from now on
+			last.loads[p] = b
+		}
+		if !before || !after || b.Times.Alive-a.Times.Alive < w.s.job.slowStretch()/2 {
+			return nil
 		}
 		spent = append(spent, holdup.Between(&a.Times, &b.Times))
 	}
-	cause, at := holdup.Slow(spent)
-	if at == 0 {
-		return nil, ""
-	}
-	return chain[at-1], cause
+	return spent
 }
 
 // slowParts says what of a target is slow.

@@ -13,8 +13,9 @@ import (
 	"github.com/transferpy/transferpy/core/agent/control"
 )
 
-// brake has target n's disk do nothing most of the time, until the returned
-// function is called: its workers wait where they look for the file to write.
+// brake has target n's disk take four pieces each two seconds, one of each
+// worker, until the returned function is called: its workers wait where they look
+// for the file to write.
 func (r *rig) brake(n int) (release func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var braking sync.WaitGroup
@@ -25,11 +26,13 @@ func (r *rig) brake(n int) (release func()) {
 		}
 		files := s.(*treeSink).files
 		braking.Go(func() {
-			for ctx.Err() == nil {
+			for ctx.Err() == nil { // the lock goes to those who have waited for it before it comes here again
 				files.mu.Lock()
-				time.Sleep(500 * time.Millisecond) // the slowness itself
+				select {
+				case <-time.After(2 * time.Second): // the slowness itself
+				case <-ctx.Done():
+				}
 				files.mu.Unlock()
-				time.Sleep(time.Millisecond)
 			}
 		})
 	}
@@ -44,21 +47,18 @@ func slowRig(t *testing.T, src, slow string) (*rig, []*wire) {
 		p.Settings.LimitRate, p.Settings.Verify, p.Settings.SlowTarget = 0, control.VerifyReceived, slow
 	})
 	for _, j := range r.jobs {
-		j.stretch, j.buffers = 1500*time.Millisecond, 24<<20
+		j.stretch, j.buffers = 1500*time.Millisecond, 8<<20
 	}
 	return r, w
 }
 
 // TestSlowTarget: a target whose disk or link holds the others up is detached,
 // and served when they are; or waited for, and named. The transfers run side by
-// side. Who is slow shows only where nothing else is: on a machine that is busy
-// it may not be found, so it is played with FAULT_ROUNDS alone.
+// side. What is slow is so slow that the others wait for it on a busy machine, too.
 func TestSlowTarget(t *testing.T) {
-	if os.Getenv("FAULT_ROUNDS") == "" {
-		t.Skip("only with FAULT_ROUNDS: it needs a machine that does nothing else")
-	}
+	t.Parallel()
 	src := filepath.Join(t.TempDir(), "tree")
-	data := make([]byte, 96<<20)
+	data := make([]byte, 64<<20)
 	rand.Read(data)
 	if err := os.Mkdir(src, 0o755); err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestSlowTarget(t *testing.T) {
 	disk, _ := slowRig(t, src, control.SlowDetach)
 	freeDisk := disk.brake(2)
 	link, wires := slowRig(t, src, control.SlowDetach)
-	wires[2].rate.Store(4 << 20)
+	wires[2].rate.Store(1 << 20)
 	waits, _ := slowRig(t, src, control.SlowWait)
 	freeWaits := waits.brake(2)
 	for _, r := range []*rig{disk, link, waits} {
@@ -121,5 +121,73 @@ func (r *rig) await(what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("it does not come that %s", what)
 		}
+	}
+}
+
+// TestSlowInTime: who is slow is found though beats are late, and though one
+// stretch shows nobody; not for one stretch alone, nor where it is another each
+// time.
+func TestSlowInTime(t *testing.T) {
+	const stretch = 5 * time.Second
+	for name, c := range map[string]struct {
+		slow string // for each stretch, the target that is slow; "-": nobody, "x": target-2, and no beat of target-3 comes
+		want string
+	}{
+		"in two stretches":               {"22", "target-2"},
+		"in one":                         {"2---2---2", ""},
+		"the disk rests for a stretch":   {"2-2", "target-2"},
+		"another each time":              {"123123", ""},
+		"beats late in between":          {"2x2x", "target-2"},
+		"every other one is late":        {"x2x2", "target-2"},
+		"two of three are late":          {"xx2xx2", "target-2"},
+		"none comes":                     {"2xxxxxxx", ""},
+		"nobody is slow for a long time": {"----------2-", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), 3, func(p *control.Start) { p.Settings.SlowTarget = control.SlowWait })
+			plan, err := newChain(&r.plan, r.plan.Members[0].Agent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := newSource(r.jobs[0], plan)
+			src.meter.sending.Start()
+			loads := make([]load, len(src.peers))
+			w := &slowness{s: src, said: make(map[*peer]bool), links: make(map[string]bool)}
+			for _, at := range "-" + c.slow {
+				late := at == 'x'
+				if late {
+					at = '2'
+				}
+				for i, p := range src.peers {
+					l := &loads[i]
+					l.Times.Alive += stretch
+					switch slow := int(at - '1'); {
+					case slow < 0: // all wait for the source
+						l.Times.Idle += stretch
+					case i < slow:
+						l.Times.Idle += stretch
+						l.Times.Full += stretch
+					case i == slow:
+						l.Times.Taking += stretch
+						l.Times.Disk += stretch
+					default:
+						l.Times.Idle += stretch
+					}
+					if late && i == 2 {
+						continue
+					}
+					now := *l
+					p.load = &now
+				}
+				w.look()
+			}
+			got := ""
+			for _, p := range src.meter.status().Slow {
+				got += p.Name
+			}
+			if got != c.want {
+				t.Errorf("slow is %q, want %q", got, c.want)
+			}
+		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -123,6 +124,19 @@ func (d *badDisk) fail(mark []byte) (failed int) { return d.forge(mark, failing)
 // failing stands for the number of blocks to forge where reads are to fail.
 const failing = -1
 
+// pace makes the disk take so many bytes a second from now on, reads and writes
+// together; 0: any. What is in the host's page cache it has not taken yet.
+func (d *badDisk) pace(bytes int) {
+	d.t.Helper()
+	if _, err := fmt.Fprintf(d.in, "%s %d\n", paceOrder, bytes); err != nil {
+		d.t.Fatal(err)
+	}
+	d.answer()
+}
+
+// paceOrder is what an order begins with that sets the pace, in place of a mark.
+const paceOrder = "pace"
+
 // forged is how often it has altered a byte; it is sound from now on.
 func (d *badDisk) forged() int { return d.forge([]byte("nothing"), 0) }
 
@@ -147,9 +161,25 @@ type forger struct {
 	mark   []byte
 	left   int // blocks that are still to be altered; failing: reads fail
 	forged int // or failed
+
+	rate atomic.Int64 // bytes a second; 0: any
+	busy time.Time    // up to when it works on what it has been given; of who serves
+}
+
+// work takes as long as a disk of that rate needs for n bytes.
+func (f *forger) work(n int) {
+	rate := f.rate.Load()
+	if now := time.Now(); rate == 0 || f.busy.Before(now) {
+		f.busy = now
+	}
+	if rate > 0 {
+		f.busy = f.busy.Add(time.Duration(n) * time.Second / time.Duration(rate))
+		time.Sleep(time.Until(f.busy)) // the slowness itself
+	}
 }
 
 func (f *forger) read(b []byte, at int64) error {
+	f.work(len(b))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	copy(b, f.image[at:])
@@ -161,6 +191,7 @@ func (f *forger) read(b []byte, at int64) error {
 }
 
 func (f *forger) write(b []byte, at int64) {
+	f.work(len(b))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	copy(f.image[at:], b)
@@ -203,8 +234,13 @@ func serveBadDisk(image string, in io.Reader, out io.Writer) error {
 	fmt.Fprintln(out, device.Name())
 	for orders := bufio.NewScanner(in); orders.Scan(); {
 		text, count, _ := strings.Cut(orders.Text(), " ")
-		mark, err := hex.DecodeString(text)
-		times, err2 := strconv.Atoi(count)
+		times, err := strconv.Atoi(count)
+		if err == nil && text == paceOrder {
+			disk.rate.Store(int64(times))
+			fmt.Fprintln(out, 0)
+			continue
+		}
+		mark, err2 := hex.DecodeString(text)
 		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
