@@ -48,7 +48,7 @@ test-e2e: build ## the tests in the lab alone; needs root
 
 .PHONY: faults
 faults: build ## FAULT_ROUNDS (20) rounds of each fault in the lab, at random moments, and all faults of a chain and within agents; root, hours
-	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 6h -run 'TestFaults(Resumed|Attached)?$$|InTheChain$$|OfAChain$$' -v ./test/e2e
+	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -timeout 6h -run 'TestFaults(Resumed|Attached)?$$|InTheChain$$|OfAChain$$|TestSlowTarget$$' -v ./test/e2e
 	FAULT_ROUNDS=$(FAULT_ROUNDS) $(GO) test -count=1 -run 'TestScripts/backendgone$$' -v ./test/e2e
 	FAULT_ROUNDS=1 $(GO) test -count=1 -timeout 1h ./core/agent
 
